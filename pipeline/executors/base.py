@@ -1,0 +1,81 @@
+"""The executor seam: everything between a plan and its receipts.
+
+The way of the data, the same for encoding and rendering:
+
+    splits.read(i)  →  stage(batch)  →  sink.write(batches)  →  Receipt
+    CPU tasks          actor pool       CPU tasks               driver commits
+
+The driver sees receipts only, never rows. An executor may run a split twice; whoever commits drops what is already in.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from stages.stage import MapStage, ReduceStage
+
+State = TypeVar("State")
+
+
+class Splits(Protocol):
+    """Independent pieces of input. Picklable; reading the same piece twice gives the same rows."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Iterator[pa.RecordBatch]:
+        """The rows of one piece, in batches small enough to hold several in memory."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one write left behind, small enough for the driver: which rows, and the fragments that hold them.
+
+    `ranges` are half-open intervals of `seq`; `fragments` maps a table's name to the JSON of its new fragments;
+    `seconds` adds up worker time by kind (read, compute, write).
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    rows: int
+    failed: int
+    bytes: int = 0
+    fragments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """The last leg: writes batches where they belong. Picklable; writing twice leaves orphans, never doubles."""
+
+    def write(self, batches: Iterable[pa.RecordBatch]) -> Receipt: ...
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """One distributed map. `row_bytes` is the size of a row between the legs, from which block sizes follow."""
+
+    splits: Splits
+    stage: MapStage
+    sink: Sink
+    batch_rows: int
+    row_bytes: int
+
+
+class Executor(Protocol):
+    """Runs maps and reduces. The local executor is the reference; every other must equal it."""
+
+    def map(self, job: MapJob) -> Iterator[Receipt]:
+        """Receipts as writes finish, in any order."""
+
+    def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
+        """Folds every split and merges the states."""
+
+    def close(self) -> None: ...
+
+
+def ranges_of(seqs: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Half-open intervals that cover exactly `seqs` (sorted or not)."""
+    ordered = sorted(seqs)
+    starts = [s for i, s in enumerate(ordered) if i == 0 or s != ordered[i - 1] + 1]
+    ends = [s + 1 for i, s in enumerate(ordered) if i + 1 == len(ordered) or ordered[i + 1] != s + 1]
+    return tuple(zip(starts, ends, strict=True))

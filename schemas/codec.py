@@ -1,0 +1,101 @@
+"""Codec specs: one tagged union, one class a family; and what a codec says of its latents.
+
+What changes numbers is in the fingerprint (weights, preprocessing, precision, memory format, compilation); what does not
+(batch size, device, threads, bucket) stays out of the spec and lives with the executor.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from schemas.base import Spec
+
+
+class Preprocess(Spec):
+    """How any picture becomes the codec's picture: orientation, colour, resize, crop, in that order."""
+
+    size: tuple[int, int] = Field((64, 64), description="height, width in pixels; a single number means a square")
+    resize: Literal["cover", "contain", "stretch"] = Field(
+        "cover", description="cover: shorter side fits, rest is cropped; contain: padded; stretch: aspect ignored"
+    )
+    crop: Literal["center", "top"] = Field("center", description="which part of a covering resize is kept")
+    interpolation: Literal["area", "bilinear", "bicubic", "lanczos"] = "area"
+    background: tuple[int, int, int] = Field(
+        (255, 255, 255), description="RGB shown through transparency and around `contain`"
+    )
+    fast_jpeg: bool = Field(
+        True, description="decode JPEG at a reduced DCT scale not below the target; faster, changes pixels slightly"
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("size")
+    @classmethod
+    def _bounds(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(1 <= side <= 8192 for side in value):
+            raise ValueError("sides must be from 1 to 8192 pixels")
+        return value
+
+
+class LatentSpec(Spec):
+    """Shape, space and prior of a codec's latents. Stored in the latent field's metadata; never guessed from data."""
+
+    shape: tuple[int, ...] = Field(description="(d,) or (channels, height, width)")
+    space: str = Field(description="which coordinates: `z`, `w`, `noise`, …; two spaces never mix")
+    prior: Literal["none", "standard_normal"] = "none"
+    centred_shell: bool = Field(
+        False, description="rows lie near a shell of radius √d around 0, so slerp is the natural path"
+    )
+
+    @property
+    def dim(self) -> int:
+        """Number of scalars in one latent."""
+        size = 1
+        for side in self.shape:
+            size *= side
+        return size
+
+
+class _Codec(Spec):
+    preprocess: Preprocess = Preprocess()
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = Field(False, description="NHWC memory format inside the model")
+    compile: bool = Field(False, description="torch.compile the model (needs a C++ compiler on CPU)")
+
+
+class LinearCodec(_Codec):
+    """The exact codec: z = A(x − μ), with A's rows orthonormal, drawn from `seed` or read from `weights` (A: d×p, μ: p)."""
+
+    family: Literal["linear"] = "linear"
+    dim: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0)
+    weights: str | None = None
+
+
+class SphereCodec(_Codec):
+    """A codec whose decoded pictures lie on a d-sphere in pixel space, so geodesics are known in closed form."""
+
+    family: Literal["sphere"] = "sphere"
+    dim: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class ConvVAECodec(_Codec):
+    """A small convolutional AE, VAE or β-VAE. `weights` is a folder with config.json and model.safetensors."""
+
+    family: Literal["conv_vae"] = "conv_vae"
+    weights: str = Field(description="folder URL written by the train step")
+
+
+class CustomCodec(_Codec):
+    """A codec of the user's own, `module:Class`; refused unless the job says `allow_code: true`."""
+
+    family: Literal["custom"] = "custom"
+    entry: str = Field(pattern=r"^[\w.]+:\w+$", description="`module:Class`, importable on driver and workers")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+CodecSpec = Annotated[LinearCodec | SphereCodec | ConvVAECodec | CustomCodec, Field(discriminator="family")]

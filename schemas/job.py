@@ -1,0 +1,247 @@
+"""The job: one YAML file, validated whole, with every problem reported at once.
+
+`parse_job` takes plain data (whoever read the file keeps the I/O); `job_json_schema` gives editors completion.
+Checks here need no bucket and no table; those that do are the plan's.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from schemas.base import Name, Spec
+from schemas.codec import CodecSpec
+from schemas.errors import JobError, Problem
+from schemas.executor import ExecutorSpec, LocalExecutor
+from schemas.source import LabelsSpec, SourceSpec
+from schemas.steps import CODE_SETS, InterpolateStep, RenderStep, Step, TraverseStep
+
+
+class Job(Spec):
+    """A Latentmill job: images in a source → latents in a store → the steps that use them."""
+
+    dataset: Name = Field(description="name of the dataset in the store")
+    store: str = Field(description="LanceDB URI: a path, s3://, gs://")
+    store_options: dict[str, str] = Field(
+        default_factory=dict, description="object-store options of the store (aws_endpoint, …)"
+    )
+    source: SourceSpec
+    codec: CodecSpec
+    steps: tuple[Step, ...] = Field(min_length=1)
+    executor: ExecutorSpec = LocalExecutor()
+    max_failures: float | int | None = Field(
+        None, ge=0, description="stop when more rows fail: a count (int) or a share of all rows (float below 1)"
+    )
+    allow_code: bool = Field(False, description="let `module:Class` entries import your own code")
+
+    @field_validator("steps")
+    @classmethod
+    def _name_steps(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        # Every step leaves validation with a name, so later code never invents one.
+        taken = {s.name for s in steps if s.name}
+        named = []
+        for step in steps:
+            if step.name is None:
+                candidates = (step.stage if n == 1 else f"{step.stage}{n}" for n in range(1, len(steps) + 2))
+                name = next(c for c in candidates if c not in taken)
+                taken.add(name)
+                step = step.model_copy(update={"name": name})
+            named.append(step)
+        return tuple(named)
+
+    def code_sets_of(self, render: RenderStep) -> tuple[TraverseStep | InterpolateStep, ...]:
+        """The code-set steps that `render` decodes: those it names, or those above it that no earlier render took."""
+        taken: set[str | None] = set()
+        waiting: list[TraverseStep | InterpolateStep] = []
+        for step in self.steps:
+            if isinstance(step, TraverseStep | InterpolateStep):
+                waiting.append(step)
+            elif isinstance(step, RenderStep):
+                mine = (
+                    [s for s in waiting if s.name in step.of]
+                    if step.of
+                    else [s for s in waiting if s.name not in taken]
+                )
+                if step.name == render.name:
+                    return tuple(mine)
+                taken |= {s.name for s in mine}
+        return ()
+
+
+def parse_job(data: Any, *, overrides: Mapping[str, Any] | None = None) -> Job:
+    """Validates plain data into a `Job`. Raises JobError with all problems, each with its field, value and fix."""
+    if not isinstance(data, Mapping):
+        raise JobError.one(
+            "job", type(data).__name__, "a job file must hold a mapping at its top level.", "start with `dataset: name`"
+        )
+    data = _shorthands(_overridden(data, overrides or {}))
+    try:
+        job = Job.model_validate(data)
+    except ValidationError as error:
+        raise JobError([_problem(e) for e in error.errors()]) from None
+    if problems := list(_check(job)):
+        raise JobError(problems)
+    return job
+
+
+def job_json_schema() -> dict[str, Any]:
+    """JSON Schema of a job file, for completion in editors (`# yaml-language-server: $schema=…`)."""
+    schema = Job.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Latentmill job", **schema}
+
+
+def _shorthands(data: dict[str, Any]) -> dict[str, Any]:
+    """`labels: some.csv` is short for `labels: {uri: some.csv}`, and `labels: folder` for the parent folder's name."""
+    source = data.get("source")
+    if isinstance(source, Mapping) and isinstance(source.get("labels"), str):
+        labels = source["labels"]
+        full = {"format": "folder"} if labels == "folder" else {"uri": labels}
+        data = {**data, "source": {**source, "labels": full}}
+    return data
+
+
+def _overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `data` with dotted paths replaced: `steps.0.batch_size`, `executor.kind`."""
+    result: Any = _plain_copy(data)
+    for path, value in overrides.items():
+        *parents, last = path.split(".")
+        at = result
+        for part in parents:
+            at = _child(at, part, path)
+        if isinstance(at, list):
+            at[_index(at, last, path)] = value
+        else:
+            at[last] = value
+    return typing.cast(dict[str, Any], result)
+
+
+def _plain_copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain_copy(v) for k, v in value.items()}
+    return [_plain_copy(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _child(at: Any, part: str, path: str) -> Any:
+    child = at[_index(at, part, path)] if isinstance(at, list) else at.setdefault(part, {})
+    if not isinstance(child, dict | list):
+        raise JobError.one(
+            f"--set {path}", None, f"`{part}` is {child!r}, not a mapping or a list.", "name a field that exists"
+        )
+    return child
+
+
+def _index(at: list[Any], part: str, path: str) -> int:
+    """A list position, or the step that carries the name."""
+    named = [i for i, v in enumerate(at) if isinstance(v, dict) and part in (v.get("name"), v.get("stage"))]
+    if len(named) == 1:
+        return named[0]
+    if part.isdigit() and int(part) < len(at):
+        return int(part)
+    raise JobError.one(
+        f"--set {path}", part, f"no such item in a list of {len(at)}.", "use a position from 0, or a step's name"
+    )
+
+
+def _check(job: Job) -> Iterable[Problem]:
+    names: set[str] = set()
+    for i, step in enumerate(job.steps):
+        at = f"steps.{i} ({step.stage})"
+        if step.name in names:
+            yield Problem(f"{at}.name", step.name, "two steps have this name.", "give each its own")
+        names.add(str(step.name))
+        match step.stage:
+            case "train" if job.codec.family != "conv_vae":
+                yield Problem(
+                    at,
+                    job.codec.family,
+                    "only conv_vae has weights to train.",
+                    "remove the step or set codec.family: conv_vae",
+                )
+            case "traverse" if not step.directions and not step.coordinates:
+                yield Problem(f"{at}.directions", [], "nothing to walk along.", "name directions or coordinates")
+            case "traverse" if step.mode == "set_coordinate" and step.directions:
+                yield Problem(
+                    f"{at}.mode",
+                    step.mode,
+                    "directions are not coordinates.",
+                    "use mode: set_projection, or give coordinates",
+                )
+            case "interpolate" if not isinstance(step.pairs, str) and not step.pairs:
+                yield Problem(f"{at}.pairs", [], "no pairs.", "list [id, id] pairs, or say nearest or random")
+            case "render":
+                yield from _check_render(job, step, at, names)
+    if job.codec.family == "custom" and not job.allow_code:
+        yield Problem(
+            "codec.entry", job.codec.entry, "importing your own code needs your word.", "set allow_code: true"
+        )
+    if isinstance(job.max_failures, float) and job.max_failures >= 1 and not job.max_failures.is_integer():
+        yield Problem("max_failures", job.max_failures, "neither a share below 1 nor a whole count.", "use 0.05 or 100")
+    labels: LabelsSpec | None = job.source.labels
+    if labels is not None and labels.uri is None and labels.format != "folder":
+        yield Problem("source.labels.uri", None, "no label file is named.", "give its URL, or format: folder")
+
+
+def _check_render(job: Job, step: RenderStep, at: str, above: set[str]) -> Iterable[Problem]:
+    code_sets = [str(s.name) for s in job.steps if s.stage in CODE_SETS and s.name in above]
+    for name in step.of:
+        if name not in code_sets:
+            yield Problem(f"{at}.of", name, "no code set of this name above this step.", did_you_mean(name, code_sets))
+    if not step.of and not job.code_sets_of(step):
+        yield Problem(
+            at, None, "nothing above this step is left to render.", "put a traverse or interpolate step above it"
+        )
+    if step.layout == "animation" and step.format not in ("webp", "gif"):
+        yield Problem(f"{at}.format", step.format, "this format has no animation.", "use webp or gif")
+    if step.layout != "animation" and step.format == "gif":
+        yield Problem(f"{at}.format", step.format, "gif is for layout: animation only.", "use png, jpeg or webp")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A fix for an unknown name: the nearest known one, and the list of all when it is short."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+    return (f"did you mean `{near[0]}`? " if near else "") + (f"Known: {listed}" if known else "none is known here")
+
+
+def _problem(error: Any) -> Problem:
+    loc = [str(p) for p in error["loc"] if not (isinstance(p, str) and p.startswith(("tagged-union", "function-")))]
+    value = None if error["type"] in ("missing", "union_tag_not_found") else error.get("input")
+    if isinstance(value, Mapping | list | tuple | BaseModel) and len(str(value)) > 80:
+        value = None
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    fix = ""
+    if error["type"] == "missing":
+        fix = f"add `{loc[-1]}:`"
+    elif error["type"] == "extra_forbidden":
+        reason, fix = "no such field.", did_you_mean(loc[-1], _fields_at(loc[:-1]))
+    elif error["type"].startswith("union_tag"):
+        fix = f"use one of {error.get('ctx', {}).get('expected_tags', '')}"
+    return Problem(".".join(loc), value, reason if reason.endswith(".") else reason + ".", fix)
+
+
+def _fields_at(loc: list[str]) -> list[str]:
+    """Names of the fields that exist where `loc` points, following tagged unions by their tag."""
+    models: list[Any] = [Job]
+    for part in loc:
+        inside = [m for m in models if isinstance(m, type) and issubclass(m, BaseModel)]
+        tagged = [m for m in inside if part in _tags(m)]
+        if tagged:
+            models = tagged
+        elif not part.isdigit():
+            models = [t for m in inside if part in m.model_fields for t in _leaves(m.model_fields[part].annotation)]
+    return sorted({f for m in models if isinstance(m, type) and issubclass(m, BaseModel) for f in m.model_fields})
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(str(model.model_fields[f].default) for f in ("stage", "family", "kind") if f in model.model_fields)
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, tuple, typing.Annotated):
+        return [leaf for arg in typing.get_args(annotation) for leaf in _leaves(arg)]
+    return [annotation]

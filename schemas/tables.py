@@ -1,0 +1,283 @@
+"""Arrow schemas of everything that moves or stays: the tables of design §4, and the batches between stages.
+
+Pictures and latents travel as FixedSizeList columns (Arrow's own type, which Lance indexes); their shape is in field
+metadata. Ray Data's tensor extension type is never used: Lance cannot index it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.codec import LatentSpec
+from schemas.source import LabelType
+
+PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+ARROW_LABEL: dict[LabelType, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "category": pa.string(),
+}
+
+
+def labels_type(labels: Mapping[str, LabelType]) -> pa.StructType:
+    """Struct of nullable typed labels, in sorted order so that the type does not depend on a file's column order."""
+    return pa.struct([pa.field(name, ARROW_LABEL[labels[name]], nullable=True) for name in sorted(labels)])
+
+
+def label_types(struct: pa.StructType) -> dict[str, LabelType]:
+    """The inverse of `labels_type`."""
+    names: dict[pa.DataType, LabelType] = {v: k for k, v in ARROW_LABEL.items()}
+    return {field.name: names[field.type] for field in struct}
+
+
+def key_field() -> pa.Field:
+    return pa.field("id", pa.string(), nullable=False, metadata=PRIMARY_KEY)
+
+
+def listing_schema() -> pa.Schema:
+    """One listed image, before anything is read.
+
+    `uri` names the object that holds the bytes. `offset` and `length` cut a byte range out of it (tar members), `row` a
+    row of a Parquet file; null for whole files. `size` is the encoded size in bytes where the listing tells it.
+    """
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("uri", pa.string(), nullable=False),
+            pa.field("source_version", pa.string(), nullable=False),
+            pa.field("size", pa.int64()),
+            pa.field("offset", pa.int64()),
+            pa.field("row", pa.int64()),
+        ]
+    )
+
+
+def work_schema(labels: pa.StructType | None) -> pa.Schema:
+    """A listed image that is to be done: its place `seq` in this run's work, and its labels.
+
+    `label_error` is set when a label could not be read as its declared type: the image becomes a failure row.
+    """
+    fields = [pa.field("seq", pa.int64(), nullable=False), *listing_schema(), pa.field("label_error", pa.string())]
+    return pa.schema(fields + ([pa.field("labels", labels)] if labels is not None and len(labels) else []))
+
+
+def pixels_schema(height: int, width: int, labels: pa.StructType | None) -> pa.Schema:
+    """A decoded image in the codec's size: uint8 RGB, row-major H×W×3. `error` is set, and `pixels` zero, for a bad row."""
+    return pa.schema(
+        [
+            pa.field("seq", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("uri", pa.string(), nullable=False),
+            pa.field("source_version", pa.string(), nullable=False),
+            pa.field("content_hash", pa.string()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("error", pa.string()),
+            pa.field("message", pa.string()),
+            pa.field(
+                "pixels",
+                pa.list_(pa.uint8(), height * width * 3),
+                metadata={b"shape": json.dumps([height, width, 3]).encode()},
+            ),
+            *([pa.field("labels", labels)] if labels is not None and len(labels) else []),
+        ]
+    )
+
+
+def latent_field(name: str, spec: LatentSpec, dtype: str) -> pa.Field:
+    """A latent column: FixedSizeList of float16 or float32, with its shape, space and prior in the metadata."""
+    meta = {
+        b"shape": json.dumps(list(spec.shape)).encode(),
+        b"space": spec.space.encode(),
+        b"spec": spec.model_dump_json().encode(),
+    }
+    return pa.field(name, pa.list_(pa.float16() if dtype == "float16" else pa.float32(), spec.dim), metadata=meta)
+
+
+def latent_spec(field: pa.Field) -> LatentSpec:
+    """The LatentSpec that `latent_field` wrote into a field."""
+    return LatentSpec.model_validate_json(field.metadata[b"spec"])
+
+
+def latents_schema(
+    spec: LatentSpec, *, dtype: str, labels: pa.StructType | None, logvar: bool, metadata: Mapping[str, str]
+) -> pa.Schema:
+    """The latents table. `metadata` carries the fingerprint, the codec spec as given, and library versions."""
+    fields = [
+        key_field(),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("source_version", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        latent_field("latent", spec, dtype),
+        *([latent_field("logvar", spec, dtype)] if logvar else []),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        *([pa.field("labels", labels)] if labels is not None and len(labels) else []),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("encoded_at", TIMESTAMP, nullable=False),
+    ]
+    return pa.schema(fields, metadata=dict(metadata))
+
+
+def encoded_schema(latents: pa.Schema) -> pa.Schema:
+    """What the encode stage hands to the writer: the latents columns (nullable) with `seq`, `error` and `message` in front.
+
+    Rows with an `error` go to failures, the others to latents.
+    """
+    status = [
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("message", pa.string()),
+    ]
+    return pa.schema(status + [f.with_nullable(True) if f.name != "id" else f for f in latents])
+
+
+FAILURES = pa.schema(
+    [
+        key_field(),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("source_version", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+    ]
+)
+"""Failures of one dataset under one fingerprint; an id leaves this table when a later run encodes it."""
+
+
+def directions_schema() -> pa.Schema:
+    """Directions of a store. `vector` is variable length here: codecs of different sizes share the table.
+
+    `key` = fingerprint:name. `separation` is the distance between class means along the unit direction in pooled σ, with
+    its interval; `auc` comes from held-out rows, with its interval; `standard_error` is per coordinate of `vector`'s raw form.
+    """
+    floats = pa.list_(pa.float64())
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY),
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("dataset", pa.string(), nullable=False),
+            pa.field("attribute", pa.string(), nullable=False),
+            pa.field("attributes", pa.list_(pa.string())),
+            pa.field("estimator", pa.string(), nullable=False),
+            pa.field("space", pa.string(), nullable=False),
+            pa.field("fingerprint", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("vector", floats),  # unit length, so `latent` strengths are distances
+            pa.field("raw_norm", pa.float64()),  # length of the fitted coefficients before they were made unit
+            pa.field("standard_error", floats),
+            pa.field("intercept", pa.float64()),  # score = vector·z·raw_norm + intercept, for classifiers
+            pa.field("mean", floats),  # mean of the data, where projections are measured from
+            pa.field("sigma", pa.float64()),  # std of the data along `vector`: one `sigma` of strength
+            pa.field("n", pa.int64()),
+            pa.field("n_positive", pa.int64()),
+            pa.field("n_negative", pa.int64()),
+            pa.field("separation", pa.float64()),
+            pa.field("separation_low", pa.float64()),
+            pa.field("separation_high", pa.float64()),
+            pa.field("auc", pa.float64()),
+            pa.field("auc_low", pa.float64()),
+            pa.field("auc_high", pa.float64()),
+            pa.field("confidence", pa.float64()),
+            pa.field("dataset_version", pa.int64()),
+            pa.field("run_id", pa.string(), nullable=False),
+            pa.field("at", TIMESTAMP, nullable=False),
+        ]
+    )
+
+
+def codes_schema(spec: LatentSpec) -> pa.Schema:
+    """Codes of a code set, expanded in a worker: what a render decodes.
+
+    `id` is `<code set>/<strip>/<frame>` made safe for paths; `strip` and `frame` place the picture in a layout, `row` orders strips.
+    `flags` names what is odd about a code (`clipped`, `antipodal`, …), empty when nothing is.
+    """
+    return pa.schema(
+        [
+            pa.field("seq", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("parents", pa.list_(pa.string()), nullable=False),
+            pa.field("operation", pa.string(), nullable=False),  # canonical JSON of the step, without strengths
+            pa.field("strip", pa.string(), nullable=False),
+            pa.field("frame", pa.int32(), nullable=False),
+            pa.field("frames", pa.int32(), nullable=False),
+            pa.field("title", pa.string(), nullable=False),  # what the strip shows: direction or pair
+            pa.field("strength", pa.float64()),
+            pa.field("unit", pa.string()),
+            pa.field("flags", pa.list_(pa.string()), nullable=False),
+            latent_field("latent", spec, "float32"),
+        ]
+    )
+
+
+RENDERS = pa.schema(
+    [
+        key_field(),  # <render step>/<code set>/<strip>[/<frame>]: the deterministic name of what was written
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("parents", pa.list_(pa.string()), nullable=False),
+        pa.field("operation", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("strengths", pa.list_(pa.float64())),
+        pa.field("unit", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("content_hash", pa.string()),
+        pa.field("status", pa.string(), nullable=False),  # done, or the reason it could not be rendered
+        pa.field("flags", pa.list_(pa.string()), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),  # fingerprint of codes + codec + layout: done already if equal
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False, metadata=PRIMARY_KEY),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),  # running, done, failed
+        pa.field("job_given", pa.string(), nullable=False),
+        pa.field("job_resolved", pa.string(), nullable=False),
+        pa.field("versions", pa.string(), nullable=False),  # JSON: code and libraries
+        pa.field("fingerprint", pa.string()),
+        pa.field("tables", pa.string(), nullable=False),  # JSON: table → [version in, version out]
+        pa.field("summary", pa.string(), nullable=False),  # JSON: counts and timings per step
+        pa.field("message", pa.string()),
+        pa.field("started_at", TIMESTAMP, nullable=False),
+        pa.field("ended_at", TIMESTAMP),
+    ]
+)
+
+CATALOG = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False, metadata=PRIMARY_KEY),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("table", pa.string(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+    ]
+)
+
+LEASES = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False, metadata=PRIMARY_KEY),
+        pa.field("token", pa.int64(), nullable=False),  # the fencing token: grows by one with every new holder
+        pa.field("holder", pa.string(), nullable=False),  # empty when free
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("pid", pa.int64(), nullable=False),
+        pa.field("since", TIMESTAMP, nullable=False),
+        pa.field("expires", TIMESTAMP, nullable=False),
+    ]
+)
+
+
+def with_shape(field: pa.Field) -> tuple[int, ...]:
+    """The shape that a FixedSizeList field carries in its metadata."""
+    shape: list[Any] = json.loads(field.metadata[b"shape"])
+    return tuple(int(s) for s in shape)

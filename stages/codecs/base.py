@@ -1,0 +1,53 @@
+"""The codec contract (design §6). A codec turns uint8 NHWC pictures of one fixed size into latents and back.
+
+Latents are the posterior mean in native space, never pre-scaled; `to_model`/`from_model` hold any scaling.
+A codec that cannot encode, decode or sample says so through `can`, before anything runs.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from schemas.codec import LatentSpec
+
+Ability = Literal["encode", "decode", "sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Posterior of a batch: `mean` (n, *shape) float32, and `logvar` of the same shape where the family has one."""
+
+    mean: torch.Tensor
+    logvar: torch.Tensor | None = None
+
+
+class Codec(Protocol):
+    """An opened codec on one device. All methods run without gradients unless the caller enables them."""
+
+    @property
+    def latent(self) -> LatentSpec: ...
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Height and width of the pictures it takes and makes."""
+
+    @property
+    def can(self) -> frozenset[Ability]: ...
+
+    def encode(self, pixels: torch.Tensor) -> Encoded:
+        """pixels: (n, height, width, 3) uint8 on any device → Encoded on the codec's device."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """latents: (n, *shape) float → (n, height, width, 3) uint8 on the codec's device."""
+
+    def sample_prior(self, seeds: np.ndarray) -> torch.Tensor | None:
+        """One draw a seed (uint64): (n, *shape), or None where the family has no prior."""
+
+    def log_prior(self, latents: torch.Tensor) -> torch.Tensor | None:
+        """log p(z) in nats, (n,), or None where the family has no prior."""
+
+    def to_model(self, latents: torch.Tensor) -> torch.Tensor: ...
+
+    def from_model(self, latents: torch.Tensor) -> torch.Tensor: ...

@@ -1,0 +1,38 @@
+"""The shapes of work. A map stage turns batches into batches; a reduce stage folds batches into a state that merges.
+
+Stages know no Ray, no Lance and no bucket: an executor feeds them. What a stage needs from outside arrives in its
+constructor as plain data, so a stage pickles, and heavy things (models) are made in `open`, once per worker.
+"""
+
+from collections.abc import Generator
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+State = TypeVar("State")
+Result = TypeVar("Result", covariant=True)
+
+
+class MapStage(Protocol):
+    """RecordBatch in, RecordBatch out; need not be 1:1. A bad row becomes a row with `error` set, never an exception."""
+
+    def open(self, device: str) -> None:
+        """Called once per worker before the first batch; `device` is `cpu`, `cuda` or `cuda:N`."""
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch: ...
+
+
+class ReduceStage(Protocol[State]):
+    """A fold whose result does not depend on how rows were split: merge is associative and commutative up to rounding."""
+
+    def start(self) -> State: ...
+
+    def add(self, state: State, batch: pa.RecordBatch) -> State: ...
+
+    def merge(self, a: State, b: State) -> State: ...
+
+
+Passes = Generator[ReduceStage[State], State, Result]
+"""A computation in several passes: yields a reduce stage, is sent its merged state, returns its result.
+
+The caller decides where each pass runs; a one-pass fit yields once."""
