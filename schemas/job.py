@@ -4,19 +4,19 @@
 Checks here need no bucket and no table; those that do are the plan's.
 """
 
-import difflib
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from schemas.base import Name, Spec
+from schemas.base import Name, Spec, broken_rule
 from schemas.codec import CodecSpec
 from schemas.errors import JobError, Problem
 from schemas.executor import ExecutorSpec, LocalExecutor
-from schemas.source import LabelsSpec, SourceSpec
+from schemas.problems import did_you_mean as did_you_mean
+from schemas.problems import problems_of
+from schemas.source import SourceSpec
 from schemas.steps import CODE_SETS, InterpolateStep, RenderStep, Step, TraverseStep
 
 
@@ -28,14 +28,21 @@ class Job(Spec):
     store_options: dict[str, str] = Field(
         default_factory=dict, description="object-store options of the store (aws_endpoint, …)"
     )
-    source: SourceSpec
-    codec: CodecSpec
-    steps: tuple[Step, ...] = Field(min_length=1)
-    executor: ExecutorSpec = LocalExecutor()
+    source: SourceSpec = Field(description="where images and labels come from")
+    codec: CodecSpec = Field(description="what turns images into latents and back")
+    steps: tuple[Step, ...] = Field(min_length=1, description="what is done, in this order")
+    executor: ExecutorSpec = Field(LocalExecutor(), description="how it is executed; changes no result")
     max_failures: float | int | None = Field(
         None, ge=0, description="stop when more rows fail: a count (int) or a share of all rows (float below 1)"
     )
     allow_code: bool = Field(False, description="let `module:Class` entries import your own code")
+
+    @field_validator("max_failures")
+    @classmethod
+    def _share_or_count(cls, value: float | int | None) -> float | int | None:
+        if isinstance(value, float) and value >= 1 and not value.is_integer():
+            raise broken_rule("", value, "neither a share below 1 nor a whole count.", "use 0.05 or 100")
+        return value
 
     @field_validator("steps")
     @classmethod
@@ -81,7 +88,7 @@ def parse_job(data: Any, *, overrides: Mapping[str, Any] | None = None) -> Job:
     try:
         job = Job.model_validate(data)
     except ValidationError as error:
-        raise JobError([_problem(e) for e in error.errors()]) from None
+        raise JobError(problems_of(error, job=Job, data=data)) from None
     if problems := list(_check(job)):
         raise JobError(problems)
     return job
@@ -135,13 +142,14 @@ def _child(at: Any, part: str, path: str) -> Any:
 
 def _index(at: list[Any], part: str, path: str) -> int:
     """A list position, or the step that carries the name."""
-    named = [i for i, v in enumerate(at) if isinstance(v, dict) and part in (v.get("name"), v.get("stage"))]
-    if len(named) == 1:
-        return named[0]
+    for field in ("name", "stage"):
+        named = [i for i, v in enumerate(at) if isinstance(v, dict) and v.get(field) == part]
+        if len(named) == 1:
+            return named[0]
     if part.isdigit() and int(part) < len(at):
         return int(part)
     raise JobError.one(
-        f"--set {path}", part, f"no such item in a list of {len(at)}.", "use a position from 0, or a step's name"
+        f"--set {path}", part, f"no such item in a list of {len(at)}.", "use a position from 0, or the name of a step"
     )
 
 
@@ -155,33 +163,17 @@ def _check(job: Job) -> Iterable[Problem]:
         match step.stage:
             case "train" if job.codec.family != "conv_vae":
                 yield Problem(
-                    at,
+                    "codec.family",
                     job.codec.family,
-                    "only conv_vae has weights to train.",
-                    "remove the step or set codec.family: conv_vae",
+                    f"{at} trains conv_vae only.",
+                    "set codec.family: conv_vae, or remove the step",
                 )
-            case "traverse" if not step.directions and not step.coordinates:
-                yield Problem(f"{at}.directions", [], "nothing to walk along.", "name directions or coordinates")
-            case "traverse" if step.mode == "set_coordinate" and step.directions:
-                yield Problem(
-                    f"{at}.mode",
-                    step.mode,
-                    "directions are not coordinates.",
-                    "use mode: set_projection, or give coordinates",
-                )
-            case "interpolate" if not isinstance(step.pairs, str) and not step.pairs:
-                yield Problem(f"{at}.pairs", [], "no pairs.", "list [id, id] pairs, or say nearest or random")
             case "render":
                 yield from _check_render(job, step, at, names)
     if job.codec.family == "custom" and not job.allow_code:
         yield Problem(
-            "codec.entry", job.codec.entry, "importing your own code needs your word.", "set allow_code: true"
+            "codec.entry", job.codec.entry, "the job does not allow code of your own.", "set allow_code: true"
         )
-    if isinstance(job.max_failures, float) and job.max_failures >= 1 and not job.max_failures.is_integer():
-        yield Problem("max_failures", job.max_failures, "neither a share below 1 nor a whole count.", "use 0.05 or 100")
-    labels: LabelsSpec | None = job.source.labels
-    if labels is not None and labels.uri is None and labels.format != "folder":
-        yield Problem("source.labels.uri", None, "no label file is named.", "give its URL, or format: folder")
 
 
 def _check_render(job: Job, step: RenderStep, at: str, above: set[str]) -> Iterable[Problem]:
@@ -193,55 +185,3 @@ def _check_render(job: Job, step: RenderStep, at: str, above: set[str]) -> Itera
         yield Problem(
             at, None, "nothing above this step is left to render.", "put a traverse or interpolate step above it"
         )
-    if step.layout == "animation" and step.format not in ("webp", "gif"):
-        yield Problem(f"{at}.format", step.format, "this format has no animation.", "use webp or gif")
-    if step.layout != "animation" and step.format == "gif":
-        yield Problem(f"{at}.format", step.format, "gif is for layout: animation only.", "use png, jpeg or webp")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A fix for an unknown name: the nearest known one, and the list of all when it is short."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-    return (f"did you mean `{near[0]}`? " if near else "") + (f"Known: {listed}" if known else "none is known here")
-
-
-def _problem(error: Any) -> Problem:
-    loc = [str(p) for p in error["loc"] if not (isinstance(p, str) and p.startswith(("tagged-union", "function-")))]
-    value = None if error["type"] in ("missing", "union_tag_not_found") else error.get("input")
-    if isinstance(value, Mapping | list | tuple | BaseModel) and len(str(value)) > 80:
-        value = None
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    fix = ""
-    if error["type"] == "missing":
-        fix = f"add `{loc[-1]}:`"
-    elif error["type"] == "extra_forbidden":
-        reason, fix = "no such field.", did_you_mean(loc[-1], _fields_at(loc[:-1]))
-    elif error["type"].startswith("union_tag"):
-        fix = f"use one of {error.get('ctx', {}).get('expected_tags', '')}"
-    return Problem(".".join(loc), value, reason if reason.endswith(".") else reason + ".", fix)
-
-
-def _fields_at(loc: list[str]) -> list[str]:
-    """Names of the fields that exist where `loc` points, following tagged unions by their tag."""
-    models: list[Any] = [Job]
-    for part in loc:
-        inside = [m for m in models if isinstance(m, type) and issubclass(m, BaseModel)]
-        tagged = [m for m in inside if part in _tags(m)]
-        if tagged:
-            models = tagged
-        elif not part.isdigit():
-            models = [t for m in inside if part in m.model_fields for t in _leaves(m.model_fields[part].annotation)]
-    return sorted({f for m in models if isinstance(m, type) and issubclass(m, BaseModel) for f in m.model_fields})
-
-
-def _tags(model: type[BaseModel]) -> tuple[str, ...]:
-    return tuple(str(model.model_fields[f].default) for f in ("stage", "family", "kind") if f in model.model_fields)
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType, tuple, typing.Annotated):
-        return [leaf for arg in typing.get_args(annotation) for leaf in _leaves(arg)]
-    return [annotation]

@@ -1,10 +1,10 @@
 """Where images and labels come from. A URL is anything fsspec opens; a source is one of four kinds."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from schemas.base import Spec
+from schemas.base import Spec, broken_rule
 
 LabelType = Literal["bool", "int", "float", "category"]
 
@@ -27,6 +27,12 @@ class LabelsSpec(Spec):
     types: dict[str, LabelType] = Field(
         default_factory=dict, description="declared types; the rest are inferred from all values"
     )
+
+    @model_validator(mode="after")
+    def _names_a_file(self) -> Self:
+        if self.uri is None and self.format != "folder":
+            raise broken_rule("uri", None, "no label file is named.", "give its URL, or format: folder")
+        return self
 
 
 class _Source(Spec):

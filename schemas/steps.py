@@ -3,11 +3,11 @@
 A step sees its own spec only. Adding a stage touches one spec here, one file under `stages/`, one test, one doc entry.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from schemas.base import Name, Spec
+from schemas.base import Name, Spec, broken_rule
 
 Unit = Literal["latent", "sigma"]
 Estimator = Literal["mean_difference", "balanced_mean_difference", "ols", "logistic"]
@@ -114,6 +114,16 @@ class TraverseStep(_Selection):
         "add", description="add αn; set the projection to α; or replace a coordinate by α"
     )
 
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if not self.directions and not self.coordinates:
+            raise broken_rule("directions", None, "nothing to walk along.", "name directions or coordinates")
+        if self.mode == "set_coordinate" and self.directions:
+            raise broken_rule(
+                "mode", self.mode, "directions are not coordinates.", "use mode: set_projection, or give coordinates"
+            )
+        return self
+
 
 class InterpolateStep(_Selection):
     """Paths between pairs of latents."""
@@ -131,6 +141,12 @@ class InterpolateStep(_Selection):
         "flag", description="opposite ends: a typed failure, or a seeded orthogonal way round"
     )
 
+    @model_validator(mode="after")
+    def _has_pairs(self) -> Self:
+        if not self.pairs:
+            raise broken_rule("pairs", None, "no pairs.", "list [id, id] pairs, or say nearest or random")
+        return self
+
 
 class RenderStep(_Step):
     """Decodes code sets and writes pictures to any fsspec URL, atomically and under deterministic names."""
@@ -143,10 +159,23 @@ class RenderStep(_Step):
     layout: Literal["image", "strip", "grid", "animation", "shards"] = "strip"
     format: Literal["png", "jpeg", "webp", "gif"] = "png"
     quality: int = Field(90, ge=1, le=100)
-    grid_columns: int | None = Field(None, ge=1)
+    labels: bool = Field(False, description="strip and grid: write the strength under each column")
+    grid_columns: int | None = Field(
+        None, ge=1, description="grid: pictures a line; default: the frames of one strip, so a line is a strip"
+    )
     frame_ms: int = Field(120, ge=10, description="animation: milliseconds a frame")
-    shard_rows: int = Field(1000, ge=1, description="shards: images a tar file")
+    shard_rows: int = Field(
+        1000, ge=1, description="shards: images a tar file, at most; fewer where they would pass 96 MiB of pixels"
+    )
     storage_options: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _format_fits_layout(self) -> Self:
+        if self.layout == "animation" and self.format not in ("webp", "gif"):
+            raise broken_rule("format", self.format, "this format has no animation.", "use webp or gif")
+        if self.layout != "animation" and self.format == "gif":
+            raise broken_rule("format", self.format, "gif is for layout: animation only.", "use png, jpeg or webp")
+        return self
 
 
 class ReportStep(_Step):

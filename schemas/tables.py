@@ -195,8 +195,9 @@ def directions_schema() -> pa.Schema:
 def codes_schema(spec: LatentSpec) -> pa.Schema:
     """Codes of a code set, expanded in a worker: what a render decodes.
 
-    `id` is `<code set>/<strip>/<frame>` made safe for paths; `strip` and `frame` place the picture in a layout, `row` orders strips.
-    `flags` names what is odd about a code (`clipped`, `antipodal`, …), empty when nothing is.
+    `id` is `<code set>/<strip>/<frame>` made safe for paths; `seq` alone says which picture a code belongs to (stages/codes.py).
+    `flags` names what is odd about a code (`clipped`, `antipodal`, …), empty when nothing is. `latent` is null for a code that
+    could not be made: decoding passes it on with null `pixels`, and its renders row says why.
     """
     return pa.schema(
         [
@@ -207,7 +208,9 @@ def codes_schema(spec: LatentSpec) -> pa.Schema:
             pa.field("strip", pa.string(), nullable=False),
             pa.field("frame", pa.int32(), nullable=False),
             pa.field("frames", pa.int32(), nullable=False),
-            pa.field("title", pa.string(), nullable=False),  # what the strip shows: direction or pair
+            pa.field(
+                "title", pa.string(), nullable=False
+            ),  # what changes along the strip: a direction's name, or the path's method
             pa.field("strength", pa.float64()),
             pa.field("unit", pa.string()),
             pa.field("flags", pa.list_(pa.string()), nullable=False),
