@@ -98,11 +98,11 @@ def codes_batch(strips: Strips, *, code_set: str, spec: LatentSpec) -> pa.Record
 def strip_name(*ids: str, about: str = "") -> str:
     """A strip's name: readable parts of the ids, what it is about, and 80 bits of hash over the exact text of all.
 
-    Holds letters, digits, `-` and `_` only, so no id can climb out of a folder, name a device or hide behind a dot; two
+    At most 84 letters, digits, `-` and `_` (a tar member's name ends at 100), so no id can climb out of a folder, name a device or hide behind a dot; two
     different ids differ by hash even where file systems fold case.
     """
-    room = 48 // max(len(ids), 1)
-    parts = [part for part in (*(_readable(i, room) for i in ids), _readable(about, 32)) if part]
+    room = 40 // max(len(ids), 1)
+    parts = [part for part in (*(_readable(i, room) for i in ids), _readable(about, 24)) if part]
     return "_".join([*parts, _digest(*ids, about)])
 
 

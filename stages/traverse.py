@@ -81,6 +81,9 @@ class Traverse:
         self._axes += [_coordinate(step, j, spec, coordinates) for j in step.coordinates]
         if not self._axes:
             raise JobError.one("traverse.directions", [], "nothing to walk along.", "name directions or coordinates")
+        titles = [axis.title for axis in self._axes]
+        if twice := sorted({t for t in titles if titles.count(t) > 1}):
+            raise JobError.one("traverse.directions", twice, "named more than once.", "name each once")
 
     @property
     def strips(self) -> int:
