@@ -27,7 +27,7 @@ class Preprocess(Spec):
         True, description="decode JPEG at a reduced DCT scale not below the target; faster, changes pixels slightly"
     )
 
-    @field_validator("size", mode="before")
+    @field_validator("size", mode="before", json_schema_input_type=int | tuple[int, int])
     @classmethod
     def _square(cls, value: Any) -> Any:
         return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -37,6 +37,13 @@ class Preprocess(Spec):
     def _bounds(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not all(1 <= side <= 8192 for side in value):
             raise ValueError("sides must be from 1 to 8192 pixels")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if not all(0 <= part <= 255 for part in value):
+            raise ValueError("red, green and blue must be from 0 to 255")
         return value
 
 

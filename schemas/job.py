@@ -84,7 +84,7 @@ def parse_job(data: Any, *, overrides: Mapping[str, Any] | None = None) -> Job:
         raise JobError.one(
             "job", type(data).__name__, "a job file must hold a mapping at its top level.", "start with `dataset: name`"
         )
-    data = _shorthands(_overridden(data, overrides or {}))
+    data = _overridden(data, overrides or {})
     try:
         job = Job.model_validate(data)
     except ValidationError as error:
@@ -97,17 +97,10 @@ def parse_job(data: Any, *, overrides: Mapping[str, Any] | None = None) -> Job:
 def job_json_schema() -> dict[str, Any]:
     """JSON Schema of a job file, for completion in editors (`# yaml-language-server: $schema=…`)."""
     schema = Job.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Latentmill job", **schema}
-
-
-def _shorthands(data: dict[str, Any]) -> dict[str, Any]:
-    """`labels: some.csv` is short for `labels: {uri: some.csv}`, and `labels: folder` for the parent folder's name."""
-    source = data.get("source")
-    if isinstance(source, Mapping) and isinstance(source.get("labels"), str):
-        labels = source["labels"]
-        full = {"format": "folder"} if labels == "folder" else {"uri": labels}
-        data = {**data, "source": {**source, "labels": full}}
-    return data
+    source = schema["properties"]["source"]
+    # Without its optional `kind` a source may fit several of the four, which `oneOf` would refuse.
+    source["anyOf"] = source.pop("oneOf")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Latentmill job"}
 
 
 def _overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def _problem(place: Place, items: Sequence[Any], job: type[BaseModel], data: Map
         return Problem(field, _short(value), *_mismatch(place, items, value))
     if kind == "extra_forbidden":
         return Problem(field, _short(value), "no such field.", did_you_mean(str(place[-1]), _fields(first["loc"], job)))
-    if kind == "missing" and isinstance(place[-1], int):
-        return Problem(_shown(place[:-1], data), _short(_at(place[:-1], data)), "too few items.", "add what is missing")
+    if kind == "missing" and isinstance(first["loc"][-1], int):
+        return Problem(field, _short(_at(place, data)), "too few items.", "add what is missing")
     if kind == "missing":
         return Problem(field, None, "missing.", f"add `{place[-1]}: …`" + _meaning(first["loc"], job))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -144,7 +144,7 @@ def _place(item: Any, data: Any) -> Place:
         if in_list or (isinstance(at, Mapping) and part in at):
             at = at[part]
             place.append(part)
-    if item["type"] == "missing":
+    if item["type"] == "missing" and isinstance(item["loc"][-1], str):
         place.append(item["loc"][-1])
     return tuple(place)
 

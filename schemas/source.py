@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from schemas.base import Spec, broken_rule
 
@@ -35,8 +35,17 @@ class LabelsSpec(Spec):
         return self
 
 
+def _labels(value: Any) -> Any:
+    """`labels: some.csv` is short for `labels: {uri: some.csv}`, and `labels: folder` for the parent folder's name."""
+    if not isinstance(value, str):
+        return value
+    return {"format": "folder"} if value == "folder" else {"uri": value}
+
+
 class _Source(Spec):
-    labels: LabelsSpec | None = None
+    labels: Annotated[LabelsSpec | None, BeforeValidator(_labels, json_schema_input_type=str | LabelsSpec | None)] = (
+        Field(None, description="label file (its URL is enough), or `folder`: the parent folder's name")
+    )
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="passed to fsspec (endpoint, profile, anon, …)"
     )
