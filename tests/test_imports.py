@@ -1,0 +1,63 @@
+"""A laptop validates and asks for help without loading torch, ray or lancedb, in under half a second."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "ray", "lancedb", "lance", "cv2", "scipy", "pandas")
+LIMIT_S = 0.5
+# The machine may be shared: the fastest of a few fresh processes tells what the code costs.
+TRIES = 6
+
+WATCH = "import sys; {body}; print([m for m in {heavy!r} if m in sys.modules])"
+HELP = """
+import contextlib, io
+from pipeline.cli import main
+sys.argv = ['latentmill', '--help']
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    main()
+assert 'Usage' in out.getvalue(), out.getvalue()
+"""
+
+
+def fresh(*command: str) -> tuple[float, str]:
+    """Seconds and stdout of a command in a new process."""
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, done.stdout
+
+
+def fastest(*command: str) -> float:
+    best = float("inf")
+    for _ in range(TRIES):
+        best = min(best, fresh(*command)[0])
+        if best < LIMIT_S:
+            break
+    return best
+
+
+@pytest.mark.parametrize(
+    "module", ["schemas.job", "schemas.tables", "schemas.problems", "pipeline.job_file", "pipeline.cli"]
+)
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    _, out = fresh(sys.executable, "-c", WATCH.format(body=f"import {module}", heavy=HEAVY))
+    assert out.strip() == "[]"
+
+
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    body = f"exec({HELP!r})"
+    _, out = fresh(sys.executable, "-c", WATCH.format(body=body, heavy=HEAVY))
+    assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["schemas", "schemas.job"])
+def test_importing_schemas_is_quick(module: str) -> None:
+    assert fastest(sys.executable, "-c", f"import {module}") < LIMIT_S
+
+
+def test_asking_for_help_is_quick() -> None:
+    command = Path(sys.executable).with_name("latentmill")
+    assert fastest(str(command), "--help") < LIMIT_S
