@@ -83,7 +83,8 @@ def write_faces(
 ) -> dict[str, str]:
     """Writes `count` faces and their labels below `out`. Returns the ids of the broken files with their kind.
 
-    Broken files have labels like the others. Files that are there already are written again.
+    Broken files have labels like the others. A file that holds the same bytes already is left alone, so its modification
+    time stands and a second run over the folder finds nothing new.
     """
     if not 0 <= broken_share <= 1:
         raise ValueError(f"--broken-share {broken_share} is not a share: choose from 0 to 1")
@@ -91,8 +92,8 @@ def write_faces(
     images.mkdir(parents=True, exist_ok=True)
     kinds = dict(_broken(count, share=broken_share, seed=seed))
     broken = {}
-    with (out / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
+    with (out / "labels.csv").open("w", newline="", encoding="utf-8") as lines:
+        table = csv.DictWriter(lines, COLUMNS)
         table.writeheader()
         for index in range(count):
             name = f"{index:06d}.jpg"
@@ -101,7 +102,9 @@ def write_faces(
             if index in kinds:
                 broken[name] = kinds[index]
                 data = spoil(data, kinds[index])
-            (images / name).write_bytes(data)
+            file = images / name
+            if not file.exists() or file.read_bytes() != data:
+                file.write_bytes(data)
             table.writerow(labels_of(factors, name))
     return broken
 
