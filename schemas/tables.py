@@ -156,6 +156,7 @@ def directions_schema() -> pa.Schema:
 
     `key` = fingerprint:name. `separation` is the distance between class means along the unit direction in pooled σ, with
     its interval; `auc` comes from held-out rows, with its interval; `standard_error` is per coordinate of `vector`'s raw form.
+    `separation` comes from held-out rows too, unless none were held out. `message` says what `status` alone does not.
     """
     floats = pa.list_(pa.float64())
     return pa.schema(
@@ -169,6 +170,7 @@ def directions_schema() -> pa.Schema:
             pa.field("space", pa.string(), nullable=False),
             pa.field("fingerprint", pa.string(), nullable=False),
             pa.field("status", pa.string(), nullable=False),
+            pa.field("message", pa.string()),
             pa.field("vector", floats),  # unit length, so `latent` strengths are distances
             pa.field("raw_norm", pa.float64()),  # length of the fitted coefficients before they were made unit
             pa.field("standard_error", floats),
@@ -263,9 +265,15 @@ CATALOG = pa.schema(
         pa.field("table", pa.string(), nullable=False),
         pa.field("version", pa.int64(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("token", pa.int64(), nullable=False),  # of the lease it was swapped under: an older one cannot swap back
         pa.field("at", TIMESTAMP, nullable=False),
     ]
 )
+
+CATALOG_HISTORY = pa.schema(
+    [pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY), *(f.remove_metadata() for f in CATALOG)]
+)
+"""Every state a dataset's catalog row was given; `key` = dataset/token/table/version."""
 
 LEASES = pa.schema(
     [
@@ -274,6 +282,7 @@ LEASES = pa.schema(
         pa.field("holder", pa.string(), nullable=False),  # empty when free
         pa.field("host", pa.string(), nullable=False),
         pa.field("pid", pa.int64(), nullable=False),
+        pa.field("process", pa.string(), nullable=False),  # boot, PID namespace and start time, to see a holder's death
         pa.field("since", TIMESTAMP, nullable=False),
         pa.field("expires", TIMESTAMP, nullable=False),
     ]

@@ -1,0 +1,190 @@
+"""One Lance table, as the rest of the pipeline sees it. Picklable: it is an address, opened afresh in every process.
+
+Reads see one version from beginning to end. Writes of workers are invisible until the lease holder commits them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.store import clean, commit, index, query, upsert
+from pipeline.store.create import create
+from pipeline.store.engine import asking
+from pipeline.store.ref import TableRef
+from pipeline.store.replace import key_of, rows_with
+from pipeline.store.sample import sample_ids
+from pipeline.store.splits import TableSplits, batch_rows_for, cut, row_bytes
+from pipeline.store.where import checked
+from schemas.errors import JobError
+from schemas.job import did_you_mean
+from schemas.steps import IndexStep
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a store, which may not exist yet. Everything but `exists` and `create` raises StoreError when it does not."""
+
+    ref: TableRef
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def uri(self) -> str:
+        return self.ref.uri
+
+    def exists(self) -> bool:
+        """Whether the table is there. Raises StoreError when the store cannot be reached."""
+        return self.ref.find() is not None
+
+    def create(self, schema: pa.Schema) -> None:
+        """Makes the table; if it is there, checks that its columns are these (StoreError names those that differ)."""
+        create(self.ref, schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.ref.open().schema
+
+    @property
+    def version(self) -> int:
+        """The newest version."""
+        return int(self.ref.open().version)
+
+    def count_rows(self, where: str | None = None, version: int | None = None) -> int:
+        """Rows that meet `where`. Raises JobError for a filter this table does not understand."""
+        dataset = self.ref.open(version)
+        clause = checked(dataset, where)
+        with asking(self.uri, "counting"):
+            return int(dataset.count_rows(filter=clause))
+
+    def check_where(self, where: str | None) -> None:
+        """Raises JobError for a filter this table does not understand; reads no rows."""
+        checked(self.ref.open(), where)
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        version: int | None = None,
+        batch_rows: int = 8192,
+        limit: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in storage order, in batches of at most `batch_rows` and 16 MiB. Memory does not grow with the table."""
+        dataset = self.ref.open(version)
+        clause = checked(dataset, where)
+        names = list(columns) if columns is not None else dataset.schema.names
+        self._check_columns(dataset.schema, names)
+        rows = batch_rows_for(row_bytes(dataset.schema, names), batch_rows)
+        with asking(self.uri, "reading"):
+            yield from dataset.scanner(
+                columns=names, filter=clause, batch_size=rows, batch_readahead=4, limit=limit
+            ).to_batches()
+
+    def splits(
+        self, *, columns: Sequence[str], where: str | None = None, version: int | None = None, rows: int | None = None
+    ) -> TableSplits:
+        """The table in pieces of about `rows` rows for an executor, pinned to one version. `.rows` counts what they yield."""
+        dataset = self.ref.open(version)
+        clause = checked(dataset, where)
+        self._check_columns(dataset.schema, columns)
+        with asking(self.uri, "splitting"):
+            count = int(dataset.count_rows(filter=clause))
+            return cut(self.ref, dataset, columns=columns, where=clause, rows=rows, count=count)
+
+    def take(self, ids: Sequence[str], columns: Sequence[str], version: int | None = None) -> pa.Table:
+        """The rows of `ids`, in their order (an id asked twice comes twice). Raises JobError naming ids that are missing."""
+        dataset = self.ref.open(version)
+        self._check_columns(dataset.schema, columns)
+        key = key_of(dataset.schema)
+        names = list(dict.fromkeys([key, *columns]))
+        with asking(self.uri, "reading"):
+            batches = list(rows_with(dataset, list(dict.fromkeys(ids)), names)) if ids else []
+        found = pa.Table.from_batches(batches) if batches else dataset.schema.empty_table()
+        place = {i: n for n, i in enumerate(found.column(key).to_pylist())}
+        if missing := [i for i in ids if i not in place]:
+            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise JobError.one(key, shown, f"not in table {self.name}.", "use ids as they were listed from the source")
+        return found.select(list(columns)).take(pa.array([place[i] for i in ids], pa.int64()))
+
+    def sample_ids(self, count: int, *, salt: str, where: str | None = None, version: int | None = None) -> list[str]:
+        """Up to `count` ids with the smallest hash: the same sample on every run, growing with `count`."""
+        dataset = self.ref.open(version)
+        return sample_ids(dataset, count, salt=salt, where=checked(dataset, where))
+
+    def write(
+        self, batches: Iterable[pa.RecordBatch], *, max_bytes_per_file: int = commit.MAX_BYTES_PER_FILE
+    ) -> tuple[str, ...]:
+        """Worker side: writes data files and returns their fragments as JSON. Nothing is visible yet. No rows → ()."""
+        return commit.write(self.ref, batches, max_bytes_per_file=max_bytes_per_file)
+
+    def fence(self, token: int) -> None:
+        """Makes `token` the only one that may commit here. Whatever an older holder committed is visible afterwards."""
+        commit.fence(self.ref, token)
+
+    def commit(
+        self, fragments: Sequence[str], *, token: int, properties: Mapping[str, str], replaces: Sequence[str] = ()
+    ) -> int:
+        """One atomic version: `fragments` come in, rows of the ids in `replaces` that were there before go out.
+
+        `properties["attempt"]` makes it idempotent. Raises LeaseLost when the token is stale.
+        """
+        return commit.commit(self.ref, fragments, token=token, properties=properties, replaces=replaces)
+
+    def delete_ids(self, ids: Sequence[str], *, token: int, properties: Mapping[str, str]) -> int:
+        """Removes the rows of `ids` in one version; ids that are not there do not matter."""
+        return commit.commit(self.ref, (), token=token, properties=properties, replaces=ids)
+
+    def upsert(self, rows: pa.Table, *, token: int | None = None) -> int:
+        """Insert or update by primary key, safe beside other writers. For small tables; makes the table when it is new."""
+        return upsert.upsert(self.ref, rows, token=token)
+
+    def clean_orphans(self, older_than: timedelta, *, token: int) -> clean.Cleaned:
+        """Removes files that killed writers left; see `clean.clean_orphans` for when it is safe."""
+        return clean.clean_orphans(self.ref, older_than, token=token)
+
+    def compact(self, *, token: int, target_bytes: int = clean.TARGET_BYTES) -> int:
+        """Merges small fragments towards `target_bytes`; returns how many went."""
+        return clean.compact(self.ref, token=token, target_bytes=target_bytes)
+
+    def trim_versions(self, *, keep: int, older_than: timedelta, token: int) -> clean.Cleaned:
+        """Removes old versions but for the newest `keep` and the tagged ones."""
+        return clean.trim_versions(self.ref, keep=keep, older_than=older_than, token=token)
+
+    def build_vector_index(self, spec: IndexStep) -> index.IndexReport:
+        """Builds or extends the vector index and the scalar indexes, and measures recall@10. For the lease holder."""
+        return index.build_index(self.ref, spec)
+
+    def search(
+        self,
+        vector: query.Vector,
+        *,
+        k: int,
+        where: str | None = None,
+        version: int | None = None,
+        exact: bool = False,
+        metric: str | None = None,
+        nprobes: int | None = None,
+        refine: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """The k nearest rows and their `_distance`, nearest first; rows newer than the index are found too.
+
+        By the table's index as it was measured; `exact`, or a metric other than the index's, searches every row.
+        """
+        dataset = self.ref.open(version)
+        settings = query.choose(dataset, exact=exact, metric=metric, nprobes=nprobes, refine=refine)
+        return query.search(dataset, vector, k=k, settings=settings, where=checked(dataset, where), columns=columns)
+
+    def _check_columns(self, schema: pa.Schema, columns: Iterable[str]) -> None:
+        known: dict[str, Any] = {f.name: f for f in schema}
+        for name in columns:
+            first, _, rest = name.partition(".")
+            inside = [f.name for f in known[first].type] if first in known and rest else []
+            if first not in known or (rest and rest.strip("`") not in inside):
+                paths = [*known, *(f"{first}.{n}" for n in inside)]
+                raise JobError.one("columns", name, f"table {self.name} has no such column.", did_you_mean(name, paths))
