@@ -93,7 +93,10 @@ class FitStep(_Selection):
     )
     l2: float = Field(0.0, ge=0, description="ridge penalty, scikit-learn's `C = 1/l2` for logistic")
     holdout: float = Field(
-        0.2, ge=0, lt=1, description="share of rows, by hash of the id, that scores the direction but does not fit it"
+        0.2,
+        ge=0,
+        lt=1,
+        description="share of rows, by hash of the id, that scores a fit made without them; the stored direction uses all rows",
     )
     confidence: float = Field(0.95, gt=0, lt=1)
 
