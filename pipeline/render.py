@@ -37,6 +37,7 @@ class FragmentWriter(Protocol):
 class RenderSink:
     """Writes pictures and their rows. Picklable; writing a split again writes the same files.
 
+    `replacing` says that the table holds renders of earlier runs, so receipts name the ids whose older rows must go.
     Each call must hold whole groups of the plan (`stages.render_plan.group_rows`), in batches of any size and order;
     raises ValueError when it does not.
     """
@@ -45,6 +46,7 @@ class RenderSink:
     dataset: str
     run_id: str
     renders: FragmentWriter
+    replacing: bool = False
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> Receipt:
         seqs: list[int] = []
@@ -61,6 +63,7 @@ class RenderSink:
             failed=failed,
             bytes=size,
             fragments={self.renders.name: fragments} if fragments else {},
+            keys=tuple(row.id for row, _ in rows) if self.replacing else (),
         )
 
     def _written(self, outputs: Iterable[Output]) -> Iterator[tuple[Output, str | None]]:

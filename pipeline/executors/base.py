@@ -8,8 +8,9 @@ The way of the data, the same for encoding and rendering:
 The driver sees receipts only, never rows. An executor may run a split twice; whoever commits drops what is already in.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow as pa
 from stages.stage import MapStage, ReduceStage
 
 State = TypeVar("State")
+Item = TypeVar("Item")
 
 
 class Splits(Protocol):
@@ -32,8 +34,8 @@ class Splits(Protocol):
 class Receipt:
     """What one write left behind, small enough for the driver: which rows, and the fragments that hold them.
 
-    `ranges` are half-open intervals of `seq`; `fragments` maps a table's name to the JSON of its new fragments;
-    `seconds` adds up worker time by kind (read, compute, write).
+    `ranges` are half-open intervals of `seq`; `fragments` maps a table's name to the JSON of its new fragments; `keys` are
+    ids that may stand in the table already and are replaced; `seconds` adds up worker time by kind (read, compute, write).
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -41,6 +43,7 @@ class Receipt:
     failed: int
     bytes: int = 0
     fragments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -70,6 +73,9 @@ class Executor(Protocol):
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         """Folds every split and merges the states."""
 
+    def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
+        """Runs one task on one worker, called with its device; what it yields arrives here as it is made."""
+
     def close(self) -> None: ...
 
 
@@ -79,3 +85,21 @@ def ranges_of(seqs: Iterable[int]) -> tuple[tuple[int, int], ...]:
     starts = [s for i, s in enumerate(ordered) if i == 0 or s != ordered[i - 1] + 1]
     ends = [s + 1 for i, s in enumerate(ordered) if i + 1 == len(ordered) or ordered[i + 1] != s + 1]
     return tuple(zip(starts, ends, strict=True))
+
+
+GROUPS = 64
+
+
+def groups(splits: int) -> list[range]:
+    """How a reduce cuts its splits: the same for every executor, so that even rounding agrees."""
+    edges = [splits * i // min(GROUPS, max(splits, 1)) for i in range(min(GROUPS, max(splits, 1)) + 1)]
+    return [range(a, b) for a, b in pairwise(edges) if a < b]
+
+
+def fold_group(splits: Splits, stage: ReduceStage[State], group: range) -> State:
+    """The state of one group of splits."""
+    state = stage.start()
+    for index in group:
+        for batch in splits.read(index):
+            state = stage.add(state, batch)
+    return state

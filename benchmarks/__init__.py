@@ -1,0 +1,1 @@
+"""Benchmarks: each prints ratios against a peer from one run, checks the answer, and is never a timed test."""

@@ -1,0 +1,253 @@
+"""The command line. Results go to stdout, progress to stderr; exit codes follow design §7.
+
+Commands import what they need when they run: `--help` loads no torch, ray or lancedb.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import JobError, LatentmillError
+
+app = typer.Typer(
+    name="latentmill",
+    help="Turn image datasets into latent datasets: encode, query, edit, render.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+DEFAULT_STORE = "./out/store"
+
+JobPath = Annotated[Path, typer.Argument(help="Job file (YAML).", metavar="JOB", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: --set executor.kind=local", metavar="PATH=VALUE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable: results on stdout, events on stderr.")]
+StoreUri = Annotated[str, typer.Option("--store", envvar="LATENTMILL_STORE", help="Store URI: a path, s3://…, gs://…")]
+StoreOptions = Annotated[
+    list[str] | None, typer.Option("--store-option", help="Object-store option of the store, key=value.")
+]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", help="Dataset name; may be left out when the store holds one.")
+]
+Where = Annotated[str | None, typer.Option("--where", help='SQL filter: "labels.smiling = true AND width >= 64"')]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("out/demo"),
+    small: Annotated[bool, typer.Option("--small", help="Fewer images and steps; for a quick look.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make example faces, train a small codec, encode, fit, traverse, interpolate, render, report."""
+    from pipeline.demo import demo as run_demo
+    from pipeline.show import show_run
+
+    result = run_demo(out=out, small=small, style="json" if as_json else "auto")
+    show_run(result, as_json=as_json)
+
+
+@app.command()
+def validate(job: JobPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a job file without reading the source or the store."""
+    from pipeline.job_file import load_job
+
+    parsed, _ = load_job(job, overrides=overrides)
+    _print(parsed.model_dump_json(indent=2) if as_json else f"{job} is a valid job of {len(parsed.steps)} steps.")
+
+
+@app.command()
+def plan(
+    job: JobPath,
+    overrides: Overrides = None,
+    retry_failures: Annotated[bool, typer.Option("--retry-failures", help="Count failed images as to do.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a job would do: rows, bytes, how many are done already. Touches nothing."""
+    from pipeline.job_file import load_job
+    from pipeline.plan import make_plan
+    from pipeline.show import show_plan
+
+    parsed, _ = load_job(job, overrides=overrides)
+    show_plan(make_plan(parsed, retry_failures=retry_failures), as_json=as_json)
+
+
+@app.command()
+def run(
+    job: JobPath,
+    overrides: Overrides = None,
+    executor: Annotated[str | None, typer.Option(help="local or ray; the job's own settings of it are kept.")] = None,
+    retry_failures: Annotated[
+        bool, typer.Option("--retry-failures", help="Try images again that failed before.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job. The same command again goes on where it was."""
+    from pipeline.job_file import load_job
+    from pipeline.progress import show_progress
+    from pipeline.run import run_job
+    from pipeline.show import show_run
+
+    if executor is not None:
+        overrides = [*(overrides or []), f"executor={{kind: {executor}}}"]
+    parsed, text = load_job(job, overrides=overrides)
+    with show_progress("json" if as_json else "auto") as report:
+        result = run_job(parsed, report=report, given=text, retry_failures=retry_failures)
+    show_run(result, as_json=as_json)
+
+
+@app.command()
+def query(
+    store: StoreUri = DEFAULT_STORE,
+    image: Annotated[str | None, typer.Option(help="Path or URL of a picture to compare with.")] = None,
+    image_id: Annotated[str | None, typer.Option("--id", help="Id of an image in the dataset.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.", min=1)] = 10,
+    where: Where = None,
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Search every row, not the index.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a picture gallery.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the most similar images."""
+    from pipeline.query import Query, run_query
+    from pipeline.show import show_query
+
+    asked = Query(store, _options(store_option), dataset, image=image, image_id=image_id, k=k, where=where, exact=exact)
+    result = run_query(asked)
+    show_query(result, as_json=as_json)
+    if html is not None:
+        from pipeline.gallery import write_gallery
+
+        write_gallery(result, html)
+        sys.stderr.write(f"gallery: {html}\n")
+
+
+@app.command()
+def failures(
+    store: StoreUri = DEFAULT_STORE,
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    where: Annotated[str | None, typer.Option("--where", help="SQL filter: \"error = 'truncated'\"")] = None,
+    limit: Annotated[int, typer.Option(help="At most this many rows.", min=1)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List images that could not be used, with code and message."""
+    from pipeline.readers import list_failures
+    from pipeline.show import show_rows
+
+    show_rows(list_failures(store, _options(store_option), dataset, where=where, limit=limit), as_json=as_json)
+
+
+@app.command()
+def directions(
+    store: StoreUri = DEFAULT_STORE, dataset: Dataset = None, store_option: StoreOptions = None, as_json: AsJson = False
+) -> None:
+    """List fitted directions with their evidence."""
+    from pipeline.readers import list_directions
+    from pipeline.show import show_rows
+
+    show_rows(list_directions(store, _options(store_option), dataset), as_json=as_json)
+
+
+@app.command()
+def runs(
+    store: StoreUri = DEFAULT_STORE,
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    limit: Annotated[int, typer.Option(help="At most this many, newest first.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    from pipeline.readers import list_runs
+    from pipeline.show import show_rows
+
+    show_rows(list_runs(store, _options(store_option), dataset, limit=limit), as_json=as_json)
+
+
+@app.command()
+def report(
+    store: StoreUri = DEFAULT_STORE,
+    to: Annotated[str, typer.Option("--to", help="URL of the HTML file to write.")] = "report.html",
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="Run to report on; default: the newest that is done.")
+    ] = None,
+) -> None:
+    """Write the HTML report of a finished run again."""
+    from pipeline.report import report_again
+
+    _print(report_again(store, _options(store_option), dataset, run_id=run_id, to=to))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: libraries, GPU, Ray."""
+    from pipeline.doctor import examine
+    from pipeline.show import show_rows
+
+    show_rows(examine(), as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a job file, for editors."""
+    from schemas.job import job_json_schema
+
+    _print(json.dumps(job_json_schema(), indent=2))
+
+
+def main() -> None:
+    """Entry point: runs the command line and turns errors into messages and exit codes."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(run_command(app))
+
+
+def run_command(command: Callable[..., Any]) -> int:
+    """Runs it; returns the exit code of design §7. Bugs keep their traceback."""
+    try:
+        command()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on where this was.\n")
+        return 130
+    except BrokenPipeError:
+        with suppress(OSError):
+            sys.stdout.close()
+        return 0
+    except LatentmillError as error:
+        sys.stderr.write(_told(error))
+        return error.exit_code
+    return 0
+
+
+def _told(error: LatentmillError) -> str:
+    if isinstance(error, JobError):
+        count = len(error.problems)
+        head = "The job has a problem:" if count == 1 else f"The job has {count} problems:"
+        return "\n".join([head, *(f"  - {p}" for p in error.problems)]) + "\n"
+    return f"{error}\n"
+
+
+def _options(pairs: list[str] | None) -> dict[str, str]:
+    options = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise JobError.one("--store-option", pair, "is not key=value.", "write --store-option aws_region=eu-west-1")
+        options[key] = value
+    return options
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")

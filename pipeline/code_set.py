@@ -1,0 +1,110 @@
+"""Code sets: what a traverse or interpolate step defines, resolved into rows, and expanded inside workers.
+
+Data's way: selection (ids and row ids, spilled once) → latents by row id → `stages.traverse` / `stages.interpolate`.
+Only the selection is ever written; codes exist inside workers, for as long as a batch does. Rows are ordered by a hash of
+their id, so a picture's place in a grid or shard does not depend on how the table was written.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from pipeline.spill import Spill, write_spill
+from pipeline.store.table import Table
+from schemas.codec import LatentSpec
+from stages.codes import CodeSetShape
+from stages.interpolate import Interpolate, pairs_schema
+from stages.traverse import Traverse
+
+SELECTION = pa.schema(
+    [
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("id_a", pa.string(), nullable=False),
+        pa.field("row_a", pa.uint64(), nullable=False),
+        pa.field("id_b", pa.string()),
+        pa.field("row_b", pa.uint64()),
+    ]
+)
+BATCH_ROWS = 4096
+ROWS_PER_BUCKET = 1_000_000
+HASHED = pa.schema([("hash", pa.uint64()), ("id", pa.string()), ("row", pa.uint64())])
+
+
+@dataclass(frozen=True)
+class CodeSet:
+    """A resolved code set. Picklable; `expand` gives the codes of some selected rows, all strips and frames of each."""
+
+    name: str
+    stage: Traverse | Interpolate
+    spec: LatentSpec
+    selection: Spill
+    latents: Table
+    version: int
+
+    def shape(self, first_seq: int) -> CodeSetShape:
+        return CodeSetShape(self.name, self.selection.rows, self.stage.strips, self.stage.frames, first_seq)
+
+    def expand(self, start: int, stop: int, *, first_seq: int) -> pa.RecordBatch:
+        """Codes of rows `start` to `stop`: (stop − start) × strips × frames rows of `codes_schema`, numbered from `first_seq`."""
+        return self.stage.numbered_from(first_seq)(self._inputs(self.selection.read(start, stop)))
+
+    def _inputs(self, selected: pa.RecordBatch) -> pa.RecordBatch:
+        seq, ids = selected.column("seq"), selected.column("id_a")
+        latents = self._latents(selected.column("row_a"))
+        if isinstance(self.stage, Traverse):
+            return pa.RecordBatch.from_arrays([seq, ids, latents], names=["seq", "id", "latent"])
+        others = self._latents(selected.column("row_b"))
+        columns = [seq, ids, latents, selected.column("id_b"), others]
+        return pa.RecordBatch.from_arrays(columns, names=pairs_schema(self.spec).names)
+
+    def _latents(self, rows: pa.Array) -> pa.Array:
+        table = self.latents.take_rows(rows.to_pylist(), ["latent"], version=self.version)
+        return table.column("latent").combine_chunks()
+
+
+def select_rows(batches: Iterator[pa.RecordBatch], url: str, *, options: Mapping[str, Any], rows: int) -> Spill:
+    """Writes `id` and `_rowid` batches as a selection ordered by hash of the id; memory is bounded by one bucket."""
+    buckets = max(1, -(-rows // ROWS_PER_BUCKET))
+    with TemporaryDirectory(prefix="latentmill-selection-") as folder:
+        paths = [str(Path(folder) / f"{b}.arrow") for b in range(buckets)]
+        with ExitStack() as stack:
+            writers = [stack.enter_context(pa.ipc.new_stream(path, HASHED)) for path in paths]
+            for batch in batches:
+                hashes = _hashes(batch.column("id"))
+                hashed = pa.RecordBatch.from_arrays(
+                    [pa.array(hashes), batch.column("id"), batch.column("_rowid")], schema=HASHED
+                )
+                # Buckets are ranges of the hash, so one after another they are in order.
+                bucket = (
+                    (hashes // np.uint64(-(-(2**64) // buckets))).astype(np.int64)
+                    if buckets > 1
+                    else np.zeros(len(hashes), np.int64)
+                )
+                for b in np.unique(bucket):
+                    writers[b].write_batch(hashed.filter(pa.array(bucket == b)))
+        return write_spill(_in_order(paths), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
+
+
+def select_pairs(pairs: pa.Table, url: str, *, options: Mapping[str, Any]) -> Spill:
+    """Writes chosen pairs (`id_a`, `row_a`, `id_b`, `row_b`), in their order."""
+    return write_spill(iter(pairs.to_batches()), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
+
+
+def _hashes(ids: pa.Array) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, ids.cast(pa.binary()).to_pylist()), np.uint64, len(ids))
+
+
+def _in_order(paths: list[str]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
+            table = reader.read_all().sort_by([("hash", "ascending"), ("id", "ascending")])
+        for batch in table.select(["id", "row"]).combine_chunks().to_batches():
+            nothing = [pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.uint64())]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *nothing], names=SELECTION.names[1:])

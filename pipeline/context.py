@@ -1,0 +1,139 @@
+"""What every step of a run shares. A step gets its own spec and this; it never sees the other steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline import artifacts
+from pipeline.code_set import CodeSet
+from pipeline.codec import CodecRef, weights_exist
+from pipeline.executors.base import Executor
+from pipeline.executors.open import open_executor
+from pipeline.listing import Listing
+from pipeline.store.lease import Lease
+from pipeline.store.store import Store
+from pipeline.store.table import Table
+from schemas.errors import JobError
+from schemas.events import Event, Notice, Progress, StepStarted
+from schemas.job import Job
+from schemas.steps import Step
+
+WORK_FOLDER = "_work"
+"""Work files of running runs, beside the tables."""
+
+Report = Callable[[Event], None]
+
+
+@dataclass
+class Context:
+    """One run's shared things. The executor starts when a step first needs it: a run with nothing to do never pays for Ray."""
+
+    job: Job
+    store: Store
+    lease: Lease
+    run_id: str
+    report: Report
+    retry_failures: bool = False
+    listing: Listing | None = None  # the plan's, used by the first step that needs it
+    code_sets: dict[str, CodeSet] = field(default_factory=dict)
+    summary: dict[str, dict[str, object]] = field(default_factory=dict)
+    tables: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+    given_executor: Executor | None = None
+    _executor: Executor | None = None
+    _codec: CodecRef | None = None
+    _folder: TemporaryDirectory[str] | None = None
+
+    @property
+    def executor(self) -> Executor:
+        if self.given_executor is not None:
+            return self.given_executor
+        if self._executor is None:
+            self._executor = open_executor(self.job.executor)
+        return self._executor
+
+    @property
+    def codec(self) -> CodecRef:
+        """The codec, resolved once its weights exist."""
+        if self._codec is None:
+            if not weights_exist(self.job.codec):
+                fix = "put a `train` step above, or point codec.weights at a trained codec"
+                raise JobError.one(
+                    "codec.weights", getattr(self.job.codec, "weights", None), "no weights are there.", fix
+                )
+            self._codec = CodecRef.resolve(self.job.codec, allow_code=self.job.allow_code)
+        return self._codec
+
+    @property
+    def latents(self) -> Table:
+        return self.store.latents(self.job.dataset, self.codec.fingerprint)
+
+    @property
+    def failures(self) -> Table:
+        return self.store.failures(self.job.dataset, self.codec.fingerprint)
+
+    def work_url(self, name: str) -> str:
+        """Where a step's work file goes: in the store, where every worker can read it; on this machine for memory stores."""
+        if self.store.uri.startswith("memory://"):
+            if self._folder is None:
+                self._folder = TemporaryDirectory(prefix="latentmill-run-")
+            return artifacts.join(self._folder.name, name)
+        return artifacts.join(self.store.uri, WORK_FOLDER, self.run_id, name)
+
+    @property
+    def file_options(self) -> dict[str, Any]:
+        """The store's object-store options as fsspec wants them."""
+        return artifacts.from_store_options(self.job.store_options)
+
+    @property
+    def resolved_fingerprint(self) -> str | None:
+        """The codec's fingerprint, if a step has needed it."""
+        return self._codec.fingerprint if self._codec else None
+
+    def publish(self) -> None:
+        """Points the catalog at the latents table as it is now: from here on readers see this run's work, all at once."""
+        table = self.latents
+        current = self.store.current(self.job.dataset)
+        before = current.version if current and current.table == table.name else None
+        if before != table.version:
+            self.store.swap(
+                self.job.dataset,
+                self.codec.fingerprint,
+                table.name,
+                table.version,
+                self.run_id,
+                token=self.lease.token,
+            )
+        self.tables[table.name] = (self.tables.get(table.name, (before, None))[0], table.version)
+
+    def started_step(self, step: Step, *, total: int | None, already: int = 0) -> None:
+        self.report(StepStarted(step=str(step.name), stage=step.stage, total=total, already=already))
+
+    def progress(
+        self, step: Step, *, computed: int, committed: int, failed: int, total: int | None, note: str = ""
+    ) -> None:
+        self.report(
+            Progress(
+                step=str(step.name),
+                read=computed,
+                computed=computed,
+                committed=committed,
+                failed=failed,
+                total=total,
+                note=note,
+            )
+        )
+
+    def notice(self, message: str) -> None:
+        self.report(Notice(message=message))
+
+    def close(self) -> None:
+        """Lets go of the executor and of this run's work files."""
+        if self._executor is not None:
+            self._executor.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+        else:
+            artifacts.remove_tree(artifacts.join(self.store.uri, WORK_FOLDER, self.run_id), self.file_options)

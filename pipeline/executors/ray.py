@@ -1,0 +1,218 @@
+"""The Ray executor: Ray Data streams split numbers through read tasks, codec actors and write tasks to the driver.
+
+Ray retries whatever a dying actor or node was doing, so a split may be written twice; receipts name their rows and the
+committer drops what is in already. Nothing is keyed on blocks, whose layout Ray may change between runs. Only receipts
+reach the driver.
+
+CPU shares leave room for every leg: actors that took all CPUs would starve the writers (first commit after 38 s, not 9).
+"""
+
+import logging
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.executors.base import MapJob, Receipt, Sink, Splits, fold_group, groups
+from pipeline.executors.device import resolve_device
+from schemas.errors import JobError
+from schemas.executor import RayExecutor as RaySpec
+from stages.stage import MapStage, ReduceStage
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+
+READ_CPUS = 0.5
+WRITE_CPUS = 0.25
+FRAGMENT_BYTES = 64 * 2**20
+WRITES_PER_RUN = 100
+
+
+class RayExecutor:
+    """Runs maps and reduces on Ray: a private one (`address: local`), or a cluster that is there already."""
+
+    def __init__(self, spec: RaySpec) -> None:
+        self._spec = spec
+        self._started = not ray.is_initialized()
+        if self._started:
+            _start(spec)
+        _quiet(DataContext.get_current())
+
+    def map(self, job: MapJob) -> Iterator[Receipt]:
+        splits = len(job.splits)
+        if not splits:
+            return
+        legs = ray.data.range(splits, override_num_blocks=splits)
+        legs = legs.map_batches(_Read(job.splits), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+        legs = legs.map_batches(
+            _Compute,
+            fn_constructor_args=(job.stage, self._spec.device, self._threads()),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=self._workers(splits)),
+            num_cpus=self._actor_cpus(),
+            num_gpus=self._spec.gpus_per_worker or None,
+        )
+        legs = legs.map_batches(_Write(job.sink), batch_size=None, batch_format="pyarrow", num_cpus=WRITE_CPUS)
+        for rows in legs.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for payload in rows["receipt"].to_pylist():
+                yield pickle.loads(payload)  # our own worker's dataclass, from Ray's object store
+
+    def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
+        cuts = groups(len(splits))
+        state = stage.start()
+        if not cuts:
+            return state
+        folds = ray.data.range(len(cuts), override_num_blocks=len(cuts)).map_batches(
+            _Fold(splits, stage, cuts), batch_size=None, batch_format="pyarrow", num_cpus=1
+        )
+        # Merged in the order of the groups: the same rounding as the local executor, whatever finishes first.
+        waiting: dict[int, State] = {}
+        turn = 0
+        for rows in folds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for group, payload in zip(rows["group"].to_pylist(), rows["state"].to_pylist(), strict=True):
+                waiting[group] = pickle.loads(payload)
+            while turn in waiting:
+                state = stage.merge(state, waiting.pop(turn))
+                turn += 1
+        return state
+
+    def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
+        # A node that dies takes the task with it; Ray runs it again, and the task itself goes on from its last state.
+        remote = ray.remote(num_cpus=1, num_gpus=self._spec.gpus_per_worker or None, max_retries=3)(_stream)
+        for item in remote.options(num_returns="streaming").remote(task, self._spec.device):
+            yield ray.get(item)
+
+    def close(self) -> None:
+        if self._started:
+            ray.shutdown()
+
+    def _workers(self, splits: int) -> int:
+        cluster = ray.cluster_resources()
+        if self._spec.workers:
+            wanted = self._spec.workers
+        elif self._spec.gpus_per_worker:
+            wanted = int(cluster.get("GPU", 0) / self._spec.gpus_per_worker)
+            if not wanted:
+                raise JobError.one(
+                    "executor.gpus_per_worker",
+                    self._spec.gpus_per_worker,
+                    f"this Ray has {cluster.get('GPU', 0):g} GPUs.",
+                    "join a cluster with GPUs, or leave gpus_per_worker at 0",
+                )
+        else:
+            wanted = int(cluster.get("CPU", 1)) // 2
+        return max(1, min(wanted, splits))
+
+    def _actor_cpus(self) -> float:
+        """CPU share of one actor, so that reads and writes always find room beside a full pool."""
+        return 1.0 if self._spec.gpus_per_worker else 0.5
+
+    def _threads(self) -> int | None:
+        """Torch threads of one actor on CPU. Two actors that each take every core only wait for each other."""
+        if self._spec.gpus_per_worker:
+            return None
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        nodes = max(1, sum(1 for n in ray.nodes() if n["Alive"]))
+        return max(1, cpus // nodes // max(1, self._workers(10**9) // nodes))
+
+
+def _stream(task: Callable[[str], Iterator[Item]], device: str) -> Iterator[Item]:
+    yield from task(resolve_device(device))
+
+
+class _Read:
+    """Split numbers → rows. Ray Data may hand several numbers at once."""
+
+    def __init__(self, splits: Splits) -> None:
+        self._splits = splits
+
+    def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
+        for index in numbers["id"].to_pylist():
+            started = time.perf_counter()
+            table = pa.Table.from_batches(list(self._splits.read(index)))
+            yield _stamped(table, "read", time.perf_counter() - started)
+
+
+class _Compute:
+    """The stage inside an actor: opened once, then batch after batch."""
+
+    def __init__(self, stage: MapStage, device: str, threads: int | None) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._stage = stage
+        self._stage.open(resolve_device(device))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        started = time.perf_counter()
+        batches = [self._stage(batch) for batch in table.to_batches() if batch.num_rows]
+        if not batches:
+            return table.slice(0, 0)
+        return _stamped(pa.Table.from_batches(batches), "compute", time.perf_counter() - started, table.schema.metadata)
+
+
+class _Write:
+    """Rows → a receipt, pickled into one cell."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        started = time.perf_counter()
+        receipt = self._sink.write(b for b in table.to_batches() if b.num_rows)
+        seconds = _stamps(table) | {"write": time.perf_counter() - started}
+        return pa.table({"receipt": [pickle.dumps(replace(receipt, seconds=seconds))]})
+
+
+class _Fold:
+    """Group numbers → the group's state, pickled into one cell."""
+
+    def __init__(self, splits: Splits, stage: ReduceStage[Any], cuts: list[range]) -> None:
+        self._splits, self._stage, self._cuts = splits, stage, cuts
+
+    def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
+        for group in numbers["id"].to_pylist():
+            state = fold_group(self._splits, self._stage, self._cuts[group])
+            yield pa.table({"group": [group], "state": pa.array([pickle.dumps(state)], pa.large_binary())})
+
+
+_STAMP = b"latentmill.seconds."
+
+
+def _stamped(table: pa.Table, kind: str, seconds: float, metadata: dict[bytes, bytes] | None = None) -> pa.Table:
+    """Carries worker seconds along in the schema's metadata, beside the rows they were spent on."""
+    kept = {k: v for k, v in (metadata or {}).items() if k.startswith(_STAMP)}
+    mark = {_STAMP + kind.encode(): str(seconds).encode()}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **kept, **mark})
+
+
+def _stamps(table: pa.Table) -> dict[str, float]:
+    metadata = table.schema.metadata or {}
+    return {k.removeprefix(_STAMP).decode(): float(v) for k, v in metadata.items() if k.startswith(_STAMP)}
+
+
+def _start(spec: RaySpec) -> None:
+    local = spec.address == "local"
+    ray.init(
+        # "local" by name: with no address, Ray may attach to a stale cluster named in a file of the temp folder.
+        address=spec.address,
+        num_cpus=spec.num_cpus if local else None,
+        object_store_memory=spec.object_store_bytes if local else None,
+        include_dashboard=False if local else None,
+        runtime_env=spec.runtime_env or None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _quiet(context: DataContext) -> None:
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

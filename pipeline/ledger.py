@@ -1,0 +1,183 @@
+"""What is done and what is not: a listing held against the tables, exactly, in bounded memory.
+
+There is no second book: an image is done when the latents table holds its id at its present source version (design §5.2).
+The comparison is a hash-partitioned join. Ids become 128-bit hashes (xxh3), every side is cut into buckets by hash that
+spill to disk, and the buckets are joined one after another, so memory is a constant plus 1/64 of the data's hashes.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+BUCKETS = 64
+SPILL_BYTES = 16 * 2**20
+RECORD = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("version", "<u8"), ("position", "<u8")])
+
+Records = npt.NDArray[np.void]
+
+
+class Status(IntEnum):
+    """Where a listed image stands before the run."""
+
+    NEW = 0  # in no table
+    DONE = 1  # in latents, at this source version
+    FAILED = 2  # in failures, at this source version
+    CHANGED = 3  # in latents, at another source version
+    CHANGED_FAILED = 4  # in failures, at another source version
+
+
+@dataclass
+class Tally:
+    """The result of one reconciliation. Positions count listed images from 0 in listing order."""
+
+    status: npt.NDArray[np.uint8]
+    counts: dict[Status, int] = field(default_factory=dict)
+    duplicates: list[int] = field(default_factory=list)  # positions of listed ids seen before, at most 20
+    stale_failures: list[int] = field(default_factory=list)  # done, yet an older failure row was left behind
+    stale_latents: list[int] = field(default_factory=list)  # failed at this version, an older latent was left behind
+    doubled: int = 0  # ids that stand twice in one table: must never happen
+    unlisted: int = 0  # rows of the latents table whose image the source no longer lists
+    unlisted_failures: int = 0
+
+    def todo(self, *, retry_failures: bool = False) -> npt.NDArray[np.bool_]:
+        """A mask over positions: what is to be done."""
+        done = [Status.DONE] if retry_failures else [Status.DONE, Status.FAILED]
+        return ~np.isin(self.status, done)
+
+
+class Ledger:
+    """Collects the hashes of three sides (listed, latents, failures) and joins them. Use as a context manager."""
+
+    def __init__(self, *, spill_bytes: int = SPILL_BYTES) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="latentmill-ledger-")
+        self._sides = {
+            name: _Side(Path(self._folder.name) / name, spill_bytes) for name in ("listed", "latents", "failures")
+        }
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def list_batch(self, batch: pa.RecordBatch) -> None:
+        """Adds listed images, in listing order."""
+        self._sides["listed"].add(batch)
+
+    def add_table(self, name: str, rows: Iterator[pa.RecordBatch]) -> None:
+        """Adds what `latents` or `failures` holds: batches with `id` and `source_version`."""
+        for batch in rows:
+            self._sides[name].add(batch)
+
+    @property
+    def listed(self) -> int:
+        return self._sides["listed"].rows
+
+    def reconcile(self) -> Tally:
+        tally = Tally(np.zeros(self.listed, np.uint8))
+        for bucket in range(BUCKETS):
+            _join(tally, *(self._sides[name].read(bucket) for name in ("listed", "latents", "failures")))
+        values, counts = np.unique(tally.status, return_counts=True)
+        tally.counts = dict.fromkeys(Status, 0) | {Status(int(v)): int(c) for v, c in zip(values, counts, strict=True)}
+        tally.duplicates.sort()
+        return tally
+
+
+class _Side:
+    """Records of one side, cut into buckets by the hash's high bits; spilled when they grow."""
+
+    def __init__(self, folder: Path, spill_bytes: int) -> None:
+        folder.mkdir()
+        self._spill_bytes = spill_bytes
+        self._folder = folder
+        self._pending: list[Records] = []
+        self._pending_bytes = 0
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        digests = b"".join(map(xxhash.xxh3_128_digest, batch.column("id").cast(pa.binary()).to_pylist()))
+        pairs = np.frombuffer(digests, ">u8").reshape(-1, 2)
+        records = np.empty(len(pairs), RECORD)
+        records["hi"], records["lo"] = pairs[:, 0], pairs[:, 1]
+        versions = map(xxhash.xxh3_64_intdigest, batch.column("source_version").cast(pa.binary()).to_pylist())
+        records["version"] = np.fromiter(versions, np.uint64, len(pairs))
+        records["position"] = np.arange(self.rows, self.rows + len(pairs), dtype=np.uint64)
+        self.rows += len(pairs)
+        self._pending.append(records)
+        self._pending_bytes += records.nbytes
+        if self._pending_bytes >= self._spill_bytes:
+            self._spill()
+
+    def read(self, bucket: int) -> Records:
+        self._spill()
+        path = self._folder / str(bucket)
+        return np.fromfile(path, RECORD) if path.exists() else np.empty(0, RECORD)
+
+    def _spill(self) -> None:
+        if not self._pending:
+            return
+        records = np.concatenate(self._pending)
+        self._pending, self._pending_bytes = [], 0
+        bucket = (records["hi"] % BUCKETS).astype(np.uint8)
+        order = np.argsort(bucket, kind="stable")
+        edges = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
+        for b in range(BUCKETS):
+            if edges[b] < edges[b + 1]:
+                with (self._folder / str(b)).open("ab") as file:
+                    records[order[edges[b] : edges[b + 1]]].tofile(file)
+
+
+def _join(tally: Tally, listed: Records, latents: Records, failures: Records) -> None:
+    listed, repeats = _unique(listed)
+    latents, doubled = _unique(latents)
+    failures, doubled_failures = _unique(failures)
+    tally.doubled += len(doubled) + len(doubled_failures)
+    room = 20 - len(tally.duplicates)
+    tally.duplicates += [int(p) for p in repeats["position"][: max(room, 0)]]
+
+    in_latents, same_latent = _match(listed, latents)
+    in_failures, same_failure = _match(listed, failures)
+    status = np.full(len(listed), Status.NEW, np.uint8)
+    status[in_failures] = Status.CHANGED_FAILED
+    status[in_latents] = Status.CHANGED
+    status[same_failure] = Status.FAILED
+    status[same_latent] = Status.DONE
+    position = listed["position"].astype(np.int64)
+    tally.status[position] = status
+    tally.status[repeats["position"].astype(np.int64)] = Status.DONE
+    tally.stale_failures += position[in_failures & in_latents & (status != Status.FAILED)].tolist()
+    tally.stale_latents += position[in_latents & (status == Status.FAILED)].tolist()
+    tally.unlisted += len(latents) - int(in_latents.sum())
+    tally.unlisted_failures += len(failures) - int(in_failures.sum())
+
+
+def _unique(records: Records) -> tuple[Records, Records]:
+    """The records sorted by (hi, lo) without repeats, and the repeats (later positions)."""
+    records = records[np.lexsort((records["position"], records["lo"], records["hi"]))]
+    repeat = np.zeros(len(records), bool)
+    repeat[1:] = (records["hi"][1:] == records["hi"][:-1]) & (records["lo"][1:] == records["lo"][:-1])
+    return records[~repeat], records[repeat]
+
+
+def _match(listed: Records, table: Records) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Per listed record: does the table hold its id; does it hold it at the same version. Both sorted by (hi, lo)."""
+    if not len(table):
+        nothing = np.zeros(len(listed), bool)
+        return nothing, nothing.copy()
+    # 2^-64 per pair that two ids share `hi`; then the search may land beside the right `lo`, so look at both columns.
+    at = np.searchsorted(table["hi"], listed["hi"])
+    at = np.minimum(at, len(table) - 1)
+    while True:
+        behind = (table["hi"][at] == listed["hi"]) & (table["lo"][at] < listed["lo"]) & (at + 1 < len(table))
+        if not behind.any():
+            break
+        at = at + behind
+    held = (table["hi"][at] == listed["hi"]) & (table["lo"][at] == listed["lo"])
+    return held, held & (table["version"][at] == listed["version"])

@@ -1,0 +1,141 @@
+"""The listing of a run: every image of the source, spilled to local disk, and where each stands against the tables.
+
+The listing is streamed once; what a run does, counts and checks is derived from this spill, so a source that changes
+while a run goes on cannot make the books uneven.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.ledger import Ledger, Tally
+from pipeline.sources.base import Source
+from pipeline.sources.labels import LabelIndex
+from pipeline.sources.open import open_source
+from pipeline.store.table import Table
+from schemas.errors import AccountingError, JobError, Problem
+from schemas.source import SourceSpec
+from schemas.tables import labels_type, work_schema
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How the label file met the listing."""
+
+    matched: int = 0
+    images_without_labels: int = 0
+    labels_without_image: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A finished listing: spilled rows, their standing against the tables, their bytes and labels."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    tally: Tally
+    rows: int
+    bytes: int
+    labels: pa.StructType | None
+    label_counts: LabelCounts | None
+
+    def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Spilled rows with the position of each batch's first row."""
+        position = 0
+        with (
+            pa.memory_map(str(Path(self.folder.name) / "listing.arrow")) as source,
+            pa.ipc.open_stream(source) as reader,
+        ):
+            for batch in reader:
+                yield position, batch
+                position += batch.num_rows
+
+    def bytes_of(self, mask: npt.NDArray[np.bool_]) -> int:
+        """Encoded bytes of the masked images, as far as the listing tells sizes."""
+        return sum(
+            int(batch.column("size").fill_null(0).to_numpy()[mask[start : start + batch.num_rows]].sum())
+            for start, batch in self.batches()
+        )
+
+    def ids_at(self, positions: list[int]) -> list[str]:
+        """Image ids at the given positions, in listing order."""
+        wanted = np.sort(np.asarray(positions, np.int64))
+        found: list[str] = []
+        for start, batch in self.batches():
+            lo, hi = np.searchsorted(wanted, [start, start + batch.num_rows])
+            if lo < hi:
+                found += batch.column("id").take(pa.array(wanted[lo:hi] - start)).to_pylist()
+        return found
+
+
+def list_source(spec: SourceSpec, *, latents: Table | None, failures: Table | None) -> Listing:
+    """Streams the listing to disk and holds it against the tables (None: nothing is stored yet).
+
+    Raises SourceError when the source cannot be listed, JobError when an id is listed twice, AccountingError when a table
+    holds an id twice.
+    """
+    source = open_source(spec)
+    labels = LabelIndex.open(spec.labels) if spec.labels is not None else None
+    schema = _spill_schema(source, labels)
+    folder = tempfile.TemporaryDirectory(prefix="latentmill-listing-")
+    path = Path(folder.name) / "listing.arrow"
+    size = 0
+    with Ledger() as ledger:
+        with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
+            for batch in source.listing():
+                ledger.list_batch(batch)
+                size += int(batch.column("size").fill_null(0).to_numpy().sum())
+                writer.write_batch(_with_labels(batch, labels, schema))
+        tally = _reconcile(ledger, latents, failures)
+    struct = schema.field("labels").type if "labels" in schema.names else None
+    counts = LabelCounts(labels.matched, labels.images_unmatched, labels.labels_unmatched) if labels else None
+    listing = Listing(folder, tally, len(tally.status), size, struct, counts)
+    _refuse_duplicates(listing)
+    return listing
+
+
+def recount(listing: Listing, *, latents: Table, failures: Table) -> Tally:
+    """The same listing held against the tables as they are now."""
+    with Ledger() as ledger:
+        for _, batch in listing.batches():
+            ledger.list_batch(batch)
+        return _reconcile(ledger, latents, failures)
+
+
+def _reconcile(ledger: Ledger, latents: Table | None, failures: Table | None) -> Tally:
+    for name, table in (("latents", latents), ("failures", failures)):
+        if table is not None and table.exists():
+            ledger.add_table(name, table.scan(["id", "source_version"]))
+    tally = ledger.reconcile()
+    if tally.doubled:
+        raise AccountingError(
+            f"{tally.doubled} ids stand twice in {latents.name if latents else ''} or its failures. "
+            "Something other than Latentmill wrote to the store; restore an earlier version of the table."
+        )
+    return tally
+
+
+def _spill_schema(source: Source, labels: LabelIndex | None) -> pa.Schema:
+    struct = labels.type if labels is not None else labels_type(source.label_types())
+    schema = work_schema(struct)
+    return schema.remove(schema.get_field_index("seq"))
+
+
+def _with_labels(batch: pa.RecordBatch, labels: LabelIndex | None, schema: pa.Schema) -> pa.RecordBatch:
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    if labels is not None:
+        columns["labels"], columns["label_error"] = labels.join(batch)
+    columns.setdefault("label_error", pa.nulls(batch.num_rows, pa.string()))
+    return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
+
+
+def _refuse_duplicates(listing: Listing) -> None:
+    if not listing.tally.duplicates:
+        return
+    ids = sorted(set(listing.ids_at(listing.tally.duplicates)))
+    fix = "give each image its own id (`id_column`, or a glob with one root)"
+    raise JobError([Problem("source", i, "this image id is listed more than once.", fix) for i in ids])

@@ -1,0 +1,257 @@
+"""The plan: what a job would do, found out without touching anything.
+
+Data's way: job → listing held against the tables → one line a step. Every problem that needs the bucket, the labels, the
+weights or the store shows up here, all at once, before an executor starts (design §5.6).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.codec import CodecRef, weights_exist, weights_url
+from pipeline.ledger import Status
+from pipeline.listing import LabelCounts, Listing, list_source
+from pipeline.steps.fit import direction_name
+from pipeline.steps.train import is_trained
+from pipeline.store.store import Store
+from pipeline.store.table import Table
+from schemas.errors import JobError, Problem
+from schemas.job import Job, did_you_mean
+from schemas.steps import EncodeStep, FitStep, Step, TrainStep, TraverseStep
+from schemas.tables import label_types, labels_type
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step's share: rows in all, done already and to do; encoded bytes to read; None where only the run can tell."""
+
+    step: str
+    stage: str
+    total: int | None = None
+    done: int | None = None
+    todo: int | None = None
+    bytes: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job would do. `listing` feeds the run, so the source is listed once."""
+
+    dataset: str
+    fingerprint: str | None
+    listed: int
+    bytes: int
+    labels: dict[str, str]
+    label_counts: LabelCounts | None
+    steps: tuple[StepPlan, ...]
+    listing: Listing | None = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for `--json` and golden files."""
+        return {
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "listed": self.listed,
+            "bytes": self.bytes,
+            "labels": self.labels,
+            "label_counts": asdict(self.label_counts) if self.label_counts else None,
+            "steps": [asdict(s) for s in self.steps],
+        }
+
+
+def make_plan(job: Job, *, retry_failures: bool = False) -> Plan:
+    """Plans a job. Raises JobError with every problem, SourceError or StoreError when those cannot be reached."""
+    problems = list(_reach(job))
+    codec, trains = _codec(job, problems)
+    if problems:
+        raise JobError(problems)
+    store = _store(job)
+    latents, failures = _tables(job, store, codec)
+    listing = None
+    if any(isinstance(s, EncodeStep) for s in job.steps):
+        listing = list_source(job.source, latents=latents, failures=failures)
+    known = _labels(listing, latents)
+    problems += _check_steps(job, codec, known, store, has_rows=listing is not None or latents is not None)
+    if problems:
+        raise JobError(problems)
+    lines = tuple(
+        _line(job, step, listing, latents, trains=trains, retry_failures=retry_failures) for step in job.steps
+    )
+    return Plan(
+        dataset=job.dataset,
+        fingerprint=codec.fingerprint if codec else None,
+        listed=listing.rows if listing else 0,
+        bytes=listing.bytes if listing else 0,
+        labels=dict(known),
+        label_counts=listing.label_counts if listing else None,
+        steps=lines,
+        listing=listing,
+    )
+
+
+def _reach(job: Job) -> Iterator[Problem]:
+    """URLs that only this process could see cannot be given to other processes."""
+    if job.executor.kind == "ray":
+        for name, url in (("store", job.store), ("source.images", job.source.images)):
+            if url.startswith("memory://"):
+                yield Problem(name, url, "Ray workers cannot see this process's memory.", "use executor.kind: local")
+
+
+def _codec(job: Job, problems: list[Problem]) -> tuple[CodecRef | None, bool]:
+    """The codec if its weights are there, and whether a train step of this job makes them."""
+    trains = [s for s in job.steps if isinstance(s, TrainStep)]
+    for step in trains:
+        if step.to and step.to != weights_url(job.codec):
+            problems.append(
+                Problem(
+                    f"{step.name}.to",
+                    step.to,
+                    "the job encodes with other weights.",
+                    "leave `to` out, or make it equal to codec.weights",
+                )
+            )
+    finished = [_attempt(problems, lambda s=step: is_trained(s, job.codec)) for step in trains]
+    if trains and not all(finished):
+        return None, True
+    if not weights_exist(job.codec):
+        fix = "add a `train` step, or point it at a folder with config.json and model.safetensors"
+        problems.append(Problem("codec.weights", weights_url(job.codec), "no weights are there.", fix))
+        return None, False
+    return _attempt(problems, lambda: CodecRef.resolve(job.codec, allow_code=job.allow_code)), False
+
+
+def _attempt(problems: list[Problem], check: Callable[[], Any]) -> Any:
+    """The check's answer; its problems join the others instead of hiding them."""
+    try:
+        return check()
+    except JobError as error:
+        problems += error.problems
+        return None
+
+
+def _store(job: Job) -> Store | None:
+    """The store if it is there. Planning must not create it."""
+    return (
+        Store.open(job.store, options=job.store_options, create=False)
+        if Store.is_there(job.store, options=job.store_options)
+        else None
+    )
+
+
+def _tables(job: Job, store: Store | None, codec: CodecRef | None) -> tuple[Table | None, Table | None]:
+    if store is None or codec is None:
+        return None, None
+    latents = store.latents(job.dataset, codec.fingerprint)
+    failures = store.failures(job.dataset, codec.fingerprint)
+    return (latents if latents.exists() else None), (failures if failures.exists() else None)
+
+
+def _labels(listing: Listing | None, latents: Table | None) -> dict[str, Any]:
+    if listing is not None:
+        return label_types(listing.labels or labels_type({}))
+    if latents is not None and "labels" in latents.schema.names:
+        return label_types(latents.schema.field("labels").type)
+    return {}
+
+
+def _check_steps(
+    job: Job, codec: CodecRef | None, labels: dict[str, Any], store: Store | None, *, has_rows: bool
+) -> Iterator[Problem]:
+    directions = set(_stored_directions(job, codec, store))
+    for i, step in enumerate(job.steps):
+        at = f"steps.{i} ({step.stage})"
+        if step.stage not in ("train", "encode", "report") and not has_rows:
+            yield Problem(
+                at, None, f"dataset {job.dataset} has no latents of this codec.", "put an `encode` step above it"
+            )
+        match step:
+            case FitStep():
+                wanted = tuple(labels) if step.attributes == "all" else step.attributes
+                if not wanted:
+                    yield Problem(f"{at}.attributes", None, "the source has no labels.", "give source.labels")
+                for name in (*wanted, *(step.controls or ())):
+                    if name not in labels:
+                        yield Problem(f"{at}.attributes", name, "no such label.", did_you_mean(name, labels))
+                directions |= {direction_name(step, a) for a in wanted}
+            case TraverseStep():
+                for name in step.directions:
+                    if name not in directions and name.split("=")[0] not in directions:
+                        yield Problem(f"{at}.directions", name, "no such direction.", did_you_mean(name, directions))
+                for j in step.coordinates:
+                    if codec and not 0 <= j < codec.latent.dim:
+                        yield Problem(
+                            f"{at}.coordinates",
+                            j,
+                            f"the latent has {codec.latent.dim} coordinates.",
+                            f"use 0 to {codec.latent.dim - 1}",
+                        )
+            case EncodeStep() if store is not None and codec is not None:
+                yield from _check_table(job, step, store, codec, labels)
+            case _:
+                pass
+
+
+def _stored_directions(job: Job, codec: CodecRef | None, store: Store | None) -> Iterator[str]:
+    if store is not None and codec is not None and store.directions().exists():
+        where = f"dataset = '{job.dataset}' AND fingerprint = '{codec.fingerprint}'"
+        for batch in store.directions().scan(["name"], where=where):
+            yield from batch.column("name").to_pylist()
+
+
+def _check_table(
+    job: Job, step: EncodeStep, store: Store, codec: CodecRef, labels: dict[str, Any]
+) -> Iterator[Problem]:
+    """An existing latents table must fit what this run would write."""
+    table = store.latents(job.dataset, codec.fingerprint)
+    if not table.exists():
+        return
+    schema = table.schema
+    held = "float16" if str(schema.field("latent").type.value_type) == "halffloat" else "float32"
+    if held != step.latent_dtype:
+        fix = f"set latent_dtype: {held}, or use another dataset name"
+        yield Problem(f"{step.name}.latent_dtype", step.latent_dtype, f"the table holds {held}.", fix)
+    stored = label_types(schema.field("labels").type) if "labels" in schema.names else {}
+    if stored != labels:
+        changed = sorted(set(stored.items()) ^ set(labels.items()))
+        fix = (
+            "keep the label columns and types as they were (labels.columns, labels.types), or use another dataset name"
+        )
+        yield Problem(
+            "source.labels", ", ".join(sorted({n for n, _ in changed})), "these labels are not those of the table.", fix
+        )
+
+
+def _line(
+    job: Job, step: Step, listing: Listing | None, latents: Table | None, *, trains: bool, retry_failures: bool
+) -> StepPlan:
+    name = str(step.name)
+    match step:
+        case TrainStep():
+            done = 0 if trains else step.steps
+            return StepPlan(name, step.stage, step.steps, done, step.steps - done, note="optimiser steps")
+        case EncodeStep() if listing is not None:
+            todo = listing.tally.todo(retry_failures=retry_failures)
+            failed = listing.tally.counts[Status.FAILED]
+            changed = listing.tally.counts[Status.CHANGED] + listing.tally.counts[Status.CHANGED_FAILED]
+            notes = [
+                f"{failed} failed before" if failed and not retry_failures else "",
+                f"{changed} changed" if changed else "",
+            ]
+            rows = int(todo.sum())
+            return StepPlan(
+                name,
+                step.stage,
+                listing.rows,
+                listing.rows - rows,
+                rows,
+                listing.bytes_of(todo),
+                ", ".join(filter(None, notes)),
+            )
+        case _:
+            rows_known = latents is not None and (listing is None or not listing.tally.todo().any())
+            total = latents.count_rows(getattr(step, "where", None)) if rows_known and latents else None
+            limit = getattr(step, "limit", None)
+            if step.stage in ("report", "render"):
+                return StepPlan(name, step.stage, note=f"to {step.to}")
+            return StepPlan(name, step.stage, min(total, limit) if total is not None and limit else total)

@@ -1,0 +1,95 @@
+"""Readers of a store: which dataset is meant, and what its tables tell. Readers go through the catalog (design §4)."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.store.store import Store
+from pipeline.store.table import Table
+from schemas.codec import CodecSpec, LatentSpec
+from schemas.errors import JobError, StoreError
+from schemas.job import did_you_mean
+from schemas.tables import latent_spec
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """A dataset as its readers see it: one latents table at one version, whatever is being written meanwhile."""
+
+    store: Store
+    name: str
+    fingerprint: str
+    table: Table
+    version: int
+
+    @property
+    def latent(self) -> LatentSpec:
+        return latent_spec(self.table.schema.field("latent"))
+
+    def codec_spec(self) -> CodecSpec:
+        """The codec that made the latents, from the table's own metadata."""
+        from pydantic import TypeAdapter
+
+        adapter: TypeAdapter[CodecSpec] = TypeAdapter(CodecSpec)
+        return adapter.validate_json(self.table.schema.metadata[b"codec"])
+
+
+def open_dataset(uri: str, options: dict[str, str], dataset: str | None) -> DatasetView:
+    """The named dataset, or the only one. Raises StoreError or JobError with the names there are."""
+    store = Store.open(uri, options=options, create=False)
+    name = one_dataset(store, dataset)
+    entry = store.current(name)
+    if entry is None:
+        raise StoreError(
+            f"dataset {name} in {store.uri} has no finished encoding yet; finish it with `latentmill run`."
+        )
+    return DatasetView(store, name, entry.fingerprint, store.table(entry.table), entry.version)
+
+
+def one_dataset(store: Store, dataset: str | None) -> str:
+    """`dataset` if the store knows it, or the only one it holds."""
+    known = store.datasets()
+    if dataset is None and len(known) == 1:
+        return known[0]
+    if dataset is None:
+        fix = f"choose one: {', '.join(known)}" if known else "run a job with an `encode` step first"
+        raise JobError.one("--dataset", None, f"{store.uri} holds {len(known)} datasets.", fix)
+    if dataset not in known:
+        raise JobError.one("--dataset", dataset, f"{store.uri} has no such dataset.", did_you_mean(dataset, known))
+    return dataset
+
+
+def list_failures(
+    uri: str, options: dict[str, str], dataset: str | None, *, where: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Failure rows of the dataset's present codec."""
+    view = open_dataset(uri, options, dataset)
+    table = view.store.failures(view.name, view.fingerprint)
+    columns = ["id", "error", "message", "uri", "run_id", "at"]
+    return _rows(table, columns, where=where, limit=limit)
+
+
+def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> list[dict[str, Any]]:
+    """Directions of the dataset's present codec, without their vectors."""
+    view = open_dataset(uri, options, dataset)
+    columns = ["name", "estimator", "status", "n", "n_positive", "n_negative", "separation", "separation_low"]
+    columns += ["separation_high", "auc", "auc_low", "auc_high", "sigma", "run_id"]
+    where = f"dataset = '{view.name}' AND fingerprint = '{view.fingerprint}'"
+    return sorted(_rows(view.store.directions(), columns, where=where), key=lambda row: str(row["name"]))
+
+
+def list_runs(uri: str, options: dict[str, str], dataset: str | None, *, limit: int) -> list[dict[str, Any]]:
+    """Runs of the store or of one dataset, newest first."""
+    store = Store.open(uri, options=options, create=False)
+    columns = ["run_id", "dataset", "state", "fingerprint", "started_at", "ended_at", "message", "summary"]
+    where = f"dataset = '{one_dataset(store, dataset)}'" if dataset else None
+    rows = sorted(_rows(store.runs(), columns, where=where), key=lambda row: row["started_at"], reverse=True)
+    for row in rows:
+        row["summary"] = json.loads(row["summary"])
+    return rows[:limit]
+
+
+def _rows(table: Table, columns: list[str], *, where: str | None, limit: int | None = None) -> list[dict[str, Any]]:
+    if not table.exists():
+        return []
+    return [row for batch in table.scan(columns, where=where, limit=limit) for row in batch.to_pylist()]

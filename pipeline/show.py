@@ -1,0 +1,141 @@
+"""Results on stdout: tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+    from pipeline.run import RunResult
+
+SHORT = 60
+
+
+def show_plan(plan: "Plan", *, as_json: bool) -> None:
+    """What a job would do."""
+    if as_json:
+        _json(plan.as_dict())
+        return
+    console = Console()
+    codec = f"codec {plan.fingerprint[:16]}" if plan.fingerprint else "codec still to be trained"
+    console.print(
+        f"[bold]{plan.dataset}[/]  {plan.listed:,} images listed, {_size(plan.bytes)}, {codec}", highlight=False
+    )
+    if plan.labels:
+        console.print("labels: " + ", ".join(f"{n} ({t})" for n, t in plan.labels.items()), highlight=False)
+    if (counts := plan.label_counts) and (counts.images_without_labels or counts.labels_without_image):
+        text = f"{counts.images_without_labels:,} images have no label row, {counts.labels_without_image:,} label rows have no image"
+        console.print(f"[yellow]{text}[/]", highlight=False)
+    table = Table(
+        "step", "stage", "in all", "done", "to do", "to read", "note", box=None, pad_edge=False, header_style="bold"
+    )
+    for step in plan.steps:
+        numbers = [_count(step.total), _count(step.done), _count(step.todo)]
+        table.add_row(step.step, step.stage, *numbers, _size(step.bytes) if step.bytes else "", step.note)
+    console.print(table)
+
+
+def show_run(result: "RunResult", *, as_json: bool) -> None:
+    """What a run did."""
+    if as_json:
+        _json({"run_id": result.run_id, "seconds": round(result.seconds, 3), "steps": result.steps})
+        return
+    console = Console()
+    table = Table("step", "seconds", "what it did", box=None, pad_edge=False, header_style="bold")
+    for name, counts in result.steps.items():
+        table.add_row(name, f"{counts['seconds']:.1f}", summary_line(counts))
+    console.print(table)
+    console.print(f"run {result.run_id} is done in {result.seconds:.1f} s", highlight=False)
+    for counts in result.steps.values():
+        if counts["stage"] == "report":
+            console.print(f"report: [bold]{counts['written']}[/]", highlight=False, soft_wrap=True)
+
+
+def summary_line(counts: dict[str, Any]) -> str:
+    """One step's counts in words."""
+    match counts["stage"]:
+        case "train":
+            loss = f", loss {counts['loss']:.4g}" if counts.get("loss") is not None else ""
+            return "weights were trained before" if not counts["trained"] else f"{counts['trained']:,} steps{loss}"
+        case "encode":
+            rate = f", {counts['encoded'] / counts['seconds']:,.0f}/s" if counts["encoded"] else ""
+            gone = f", {counts['no_longer_listed']:,} no longer listed" if counts["no_longer_listed"] else ""
+            return (
+                f"{counts['listed']:,} listed = {counts['in_latents']:,} latents + {counts['in_failures']:,} failures "
+                f"({counts['encoded']:,} new{rate}){gone}"
+            )
+        case "index":
+            recall = f", recall@10 {counts['recall']:.3f}" if counts.get("recall") is not None else ""
+            return f"{counts['kind']} over {counts['rows']:,} rows{recall}"
+        case "fit":
+            odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
+            return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"
+        case "traverse" | "interpolate":
+            return f"{counts['strips']:,} strips of {counts['frames']} codes"
+        case "render":
+            skipped = f", {counts['already']:,} were there" if counts["already"] else ""
+            odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""
+            return f"{counts['written']:,} pictures in {counts['to']}{skipped}{odd}"
+        case _:
+            return str(counts.get("written", ""))
+
+
+def show_query(result: Any, *, as_json: bool) -> None:
+    """Similar images, nearest first."""
+    if as_json:
+        _json(result.as_dict())
+        return
+    show_rows(result.table_rows(), as_json=False)
+
+
+def show_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Rows with the same keys, as a table or as a JSON list."""
+    if as_json:
+        _json(list(rows))
+        return
+    console = Console()
+    if not rows:
+        console.print("none")
+        return
+    table = Table(*rows[0], box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(_cell(v) for v in row.values()))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case datetime():
+            return value.strftime("%Y-%m-%d %H:%M:%S")
+        case dict():
+            return ", ".join(f"{k}={_cell(v)}" for k, v in value.items() if v is not None and not isinstance(v, dict))
+        case _:
+            return str(value)
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _size(size: float | None) -> str:
+    value = float(size or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def _json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

@@ -1,0 +1,115 @@
+"""Traverse and interpolate steps: they decide which rows and which way, write the selection, and leave the codes to workers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.code_set import CodeSet, select_pairs, select_rows
+from pipeline.context import Context
+from pipeline.selection import selection_clause
+from pipeline.steps.fit import drive
+from pipeline.store.table import Table
+from schemas.errors import JobError, SpaceMismatch
+from schemas.job import did_you_mean
+from schemas.steps import InterpolateStep, TraverseStep
+from stages.interpolate import Interpolate
+from stages.pairing import Pair, explicit_pairs, nearest_pairs, random_pairs
+from stages.traverse import CoordinateMoments, Direction, Traverse
+
+
+def define(step: TraverseStep | InterpolateStep, ctx: Context) -> dict[str, Any]:
+    """Resolves the step into a code set that a render step finds in the context; returns its size."""
+    latents = ctx.latents
+    version = latents.version
+    url = ctx.work_url(f"{step.name}.arrow")
+    if isinstance(step, TraverseStep):
+        stage: Traverse | Interpolate = _traverse(step, ctx, latents, version)
+        clause = selection_clause(step, latents, version)
+        rows = latents.count_rows(clause, version=version)
+        batches = latents.scan(["id", "_rowid"], where=clause, version=version)
+        selection = select_rows(batches, url, options=ctx.file_options, rows=rows)
+    else:
+        stage = Interpolate(step, ctx.codec.latent)
+        selection = select_pairs(_pairs(step, latents, version), url, options=ctx.file_options)
+    if not selection.rows:
+        raise JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
+    ctx.started_step(step, total=selection.rows)
+    ctx.code_sets[str(step.name)] = CodeSet(str(step.name), stage, ctx.codec.latent, selection, latents, version)
+    ctx.progress(step, computed=selection.rows, committed=selection.rows, failed=0, total=selection.rows)
+    return {"rows": selection.rows, "strips": selection.rows * stage.strips, "frames": stage.frames}
+
+
+def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) -> Traverse:
+    directions = [resolve_direction(name, ctx) for name in step.directions]
+    moments = None
+    if step.coordinates and (step.unit == "sigma" or step.mode == "set_projection"):
+        splits = latents.splits(columns=["latent"], version=version)
+        moments = CoordinateMoments(*drive(coordinate_moments(ctx.codec.latent.dim), ctx.executor, splits))
+    return Traverse(step, directions, ctx.codec.latent, coordinates=moments)
+
+
+def resolve_direction(name: str, ctx: Context) -> Direction:
+    """The stored direction of that name for this dataset and codec.
+
+    Raises SpaceMismatch when it exists for another codec only, JobError when it is unknown or its fit did not succeed.
+    """
+    table = ctx.store.directions()
+    columns = ["name", "fingerprint", "status", "vector", "sigma", "mean"]
+    rows = (
+        [r for b in table.scan(columns, where=f"dataset = '{ctx.job.dataset}'") for r in b.to_pylist()]
+        if table.exists()
+        else []
+    )
+    mine = {r["name"]: r for r in rows if r["fingerprint"] == ctx.codec.fingerprint}
+    row = mine.get(name)
+    if row is None:
+        others = [r["fingerprint"] for r in rows if r["name"] == name]
+        if others:
+            reason = f"was fitted for codec {others[0][:16]}; this job's codec is {ctx.codec.fingerprint[:16]}."
+            raise SpaceMismatch.one("directions", name, reason, "put a `fit` step above, or use that codec")
+        raise JobError.one("directions", name, "no such direction.", did_you_mean(name, mine))
+    if row["status"] != "ok":
+        raise JobError.one("directions", name, f"its fit ended as `{row['status']}`.", "see `latentmill directions`")
+    return Direction(name, np.array(row["vector"]), float(row["sigma"]), np.array(row["mean"]))
+
+
+def _pairs(step: InterpolateStep, latents: Table, version: int) -> pa.Table:
+    clause = selection_clause(step, latents, version)
+    ids = (i for batch in latents.scan(["id"], where=clause, version=version) for i in batch.column("id").to_pylist())
+    match step.pairs:
+        case "random":
+            pairs = random_pairs(ids, count=step.count, seed=step.seed)
+        case "nearest":
+            pairs = nearest_pairs(ids, count=step.count, seed=step.seed, search=_Neighbours(latents, version, clause))
+        case given:
+            pairs = explicit_pairs(given)
+    return _with_rows(pairs, latents, version)
+
+
+class _Neighbours:
+    """The search callback of `nearest_pairs`."""
+
+    def __init__(self, latents: Table, version: int, where: str | None) -> None:
+        self._latents, self._version, self._where = latents, version, where
+
+    def __call__(self, ids: Sequence[str], k: int) -> list[list[str]]:
+        column = self._latents.take(ids, ["latent"], version=self._version).column("latent").combine_chunks()
+        vectors = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(ids), -1)
+        found = (self._latents.search(v, k=k, where=self._where, version=self._version) for v in vectors)
+        return [table.column("id").to_pylist() for table in found]
+
+
+def _with_rows(pairs: list[Pair], latents: Table, version: int) -> pa.Table:
+    """Pairs with the row ids of both ends. Raises JobError for ids the table lacks."""
+    ids = list(dict.fromkeys(i for pair in pairs for i in pair))
+    rows = latents.take(ids, ["_rowid"], version=version).column("_rowid").to_pylist() if ids else []
+    row_of = dict(zip(ids, rows, strict=True))
+    columns = {
+        "id_a": pa.array([a for a, _ in pairs], pa.string()),
+        "row_a": pa.array([row_of[a] for a, _ in pairs], pa.uint64()),
+        "id_b": pa.array([b for _, b in pairs], pa.string()),
+        "row_b": pa.array([row_of[b] for _, b in pairs], pa.uint64()),
+    }
+    return pa.table(columns)

@@ -1,0 +1,150 @@
+"""The encode step: listing → what the tables lack → pixels → latents → commits → a recount that must come out even."""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.codec import OnWorker
+from pipeline.commit import Committer
+from pipeline.context import Context
+from pipeline.executors.base import MapJob
+from pipeline.ledger import Status, Tally
+from pipeline.listing import Listing, recount
+from pipeline.sink import EncodeSink
+from pipeline.sources.read import ImageReader
+from pipeline.work import WorkSplits, write_work
+from schemas.errors import AccountingError, TooManyFailures
+from schemas.steps import EncodeStep
+from schemas.tables import FAILURES, latents_schema
+
+ROUNDS = 3
+
+
+def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
+    """Runs the step; returns its counts. Raises AccountingError when a listed image is in no table or in two."""
+    listing = ctx.listing_for(ctx.codec)
+    _heal(ctx, listing)
+    todo = listing.tally.todo(retry_failures=ctx.retry_failures)
+    total = int(todo.sum())
+    ctx.started_step(step, total=total, already=listing.rows - total)
+    figures = Figures()
+    tally = listing.tally
+    for _ in range(ROUNDS if total else 0):
+        _round(step, ctx, listing, todo, figures)
+        tally = recount(listing, latents=ctx.latents, failures=ctx.failures)
+        todo = tally.todo()
+        if not todo.any():
+            break
+        ctx.notice(f"{int(todo.sum())} rows came back from no worker; doing them again")
+    counts = _account(ctx, listing, tally)
+    ctx.publish()
+    return counts | {"already": listing.rows - total} | figures.as_dict()
+
+
+@dataclass
+class Figures:
+    """What the rounds of one encode step add up to."""
+
+    encoded: int = 0
+    commits: int = 0
+    bytes: int = 0
+    first_commit_at: float | None = None
+    worker_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, committer: Committer) -> None:
+        self.encoded += committer.committed
+        self.commits += committer.commits
+        self.bytes += committer.bytes
+        self.first_commit_at = self.first_commit_at or committer.first_commit_at
+        for kind, seconds in committer.seconds.items():
+            self.worker_seconds[kind] += seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"worker_seconds": {k: round(v, 3) for k, v in self.worker_seconds.items()}}
+
+
+def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[np.bool_], figures: Figures) -> None:
+    from stages.encode import Encode  # torch: a run with nothing to do never loads it
+
+    codec = ctx.codec
+    schema = latents_schema(
+        codec.latent,
+        dtype=step.latent_dtype,
+        labels=listing.labels,
+        logvar=step.store_logvar and codec.has_logvar,
+        metadata=codec.metadata(),
+    )
+    ctx.latents.create(schema)
+    ctx.failures.create(FAILURES)
+    height, width = codec.spec.preprocess.size
+    row_bytes = height * width * 3
+    url = ctx.work_url(f"{step.name}.arrow")
+    work = write_work(listing, url, todo=todo, row_bytes=row_bytes, options=ctx.file_options)
+    committer = Committer(
+        work,
+        latents=ctx.latents,
+        failures=ctx.failures,
+        lease=ctx.lease,
+        run_id=ctx.run_id,
+        rows=step.commit_rows,
+        seconds=step.commit_seconds,
+    )
+    reader = ImageReader(ctx.job.source, codec.spec.preprocess)
+    job = MapJob(
+        splits=WorkSplits(work.spill, reader, step.batch_size),
+        stage=OnWorker(codec, partial(Encode, schema=schema, run_id=ctx.run_id)),
+        sink=EncodeSink(ctx.latents, ctx.failures, schema, ctx.run_id),
+        batch_rows=step.batch_size,
+        row_bytes=row_bytes,
+    )
+    try:
+        for receipt in ctx.executor.map(job):
+            committer.take(receipt)
+            ctx.progress(
+                step, computed=committer.taken, committed=committer.committed, failed=committer.failed, total=work.rows
+            )
+            _check_failures(ctx, listing, committer.failed)
+    finally:
+        # Whatever stopped the stream, what workers finished is kept. A lost lease refuses this commit as any other.
+        committer.commit()
+        figures.add(committer)
+    ctx.progress(
+        step, computed=committer.taken, committed=committer.committed, failed=committer.failed, total=work.rows
+    )
+
+
+def _heal(ctx: Context, listing: Listing) -> None:
+    """Removes what a death between two commits left: an old failure row beside a latent, or the other way round."""
+    for table, positions in ((ctx.failures, listing.tally.stale_failures), (ctx.latents, listing.tally.stale_latents)):
+        if positions:
+            table.fence(ctx.lease.token)
+            table.delete_ids(listing.ids_at(positions), token=ctx.lease.token, properties={"run": ctx.run_id})
+
+
+def _check_failures(ctx: Context, listing: Listing, failed: int) -> None:
+    allowed = ctx.job.max_failures
+    if allowed is None:
+        return
+    limit = allowed * listing.rows if isinstance(allowed, float) and allowed < 1 else allowed
+    if failed > limit:
+        raise TooManyFailures(
+            f"{failed} of {listing.rows} images failed; max_failures = {allowed:g} allows {int(limit)}. "
+            "See them with `latentmill failures`; raise max_failures or mend the source."
+        )
+
+
+def _account(ctx: Context, listing: Listing, tally: Tally) -> dict[str, Any]:
+    """The books must balance: every listed image in latents or in failures, none in both, none twice."""
+    done, failed = tally.counts[Status.DONE], tally.counts[Status.FAILED]
+    both = len(tally.stale_failures) + len(tally.stale_latents)
+    if tally is not listing.tally and (done + failed != listing.rows or both):
+        raise AccountingError(
+            f"{listing.rows} images are listed, but {done} are in latents and {failed} in failures ({both} in both). "
+            "Run the same command again: it does what is missing. If the sums stay uneven, please report it."
+        )
+    _check_failures(ctx, listing, failed)
+    return {"listed": listing.rows, "in_latents": done, "in_failures": failed, "no_longer_listed": tally.unlisted}

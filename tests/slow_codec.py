@@ -1,0 +1,58 @@
+"""A codec of a user's own that takes its time, so that a fault test has something to interrupt.
+
+It stands where users' codecs stand: `codec: {family: custom, entry: "tests.slow_codec:SlowCodec"}`, `allow_code: true`.
+"""
+
+import time
+
+import numpy as np
+import torch
+
+from schemas.codec import LatentSpec
+from stages.codecs.base import Encoded
+
+
+class SlowCodec:
+    """Mean colours of a 2 × 2 grid, after `options.seconds` a picture."""
+
+    def __init__(self, spec, *, device: str) -> None:
+        self._seconds = float(spec.options.get("seconds", 0.01))
+        self._size = spec.preprocess.size
+        self._device = device
+
+    @property
+    def latent(self) -> LatentSpec:
+        return self.latent_spec(None)
+
+    @staticmethod
+    def latent_spec(spec) -> LatentSpec:
+        return LatentSpec(shape=(12,), space="z")
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        return self._size
+
+    @property
+    def can(self) -> frozenset[str]:
+        return frozenset({"encode"})
+
+    def encode(self, pixels: torch.Tensor) -> Encoded:
+        time.sleep(self._seconds * len(pixels))
+        n, height, width, _ = pixels.shape
+        cells = pixels.double().reshape(n, 2, height // 2, 2, width // 2, 3).mean(dim=(2, 4))
+        return Encoded(cells.reshape(n, 12).float())
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        raise TypeError("this codec cannot decode")
+
+    def sample_prior(self, seeds: np.ndarray) -> None:
+        return None
+
+    def log_prior(self, latents: torch.Tensor) -> None:
+        return None
+
+    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
+
+    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
