@@ -4,6 +4,9 @@ The formulas are `stages.interpolation`'s. A pair without a path is not dropped:
 numbering, with null latents and the reason as a flag, and becomes a renders row with that status.
 """
 
+import copy
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -69,6 +72,12 @@ class Interpolate:
     def frames(self) -> int:
         """Frames a strip, both ends included."""
         return self._step.frames
+
+    def numbered_from(self, first_seq: int) -> Self:
+        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
+        other = copy.copy(self)
+        other._first_seq = first_seq
+        return other
 
     def __call__(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
         ids_a, ids_b = pairs.column("id_a").to_pylist(), pairs.column("id_b").to_pylist()

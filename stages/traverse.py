@@ -11,8 +11,10 @@ units (a `sigma` strength is first multiplied by the data's standard deviation a
 A coordinate j is the axis n = e_j. All in float64; codes are stored as float32.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +96,12 @@ class Traverse:
     def frames(self) -> int:
         """Frames a strip."""
         return len(self._step.strengths)
+
+    def numbered_from(self, first_seq: int) -> Self:
+        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
+        other = copy.copy(self)
+        other._first_seq = first_seq
+        return other
 
     def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         ids = rows.column("id").to_pylist()

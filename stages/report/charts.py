@@ -1,0 +1,98 @@
+"""Charts as inline SVG and plain boxes. Lines stretch with the page; labels are text of the page, so they stay readable."""
+
+import math
+from collections.abc import Callable
+
+from stages.report.data import Curve, LineChart
+from stages.report.figures import plain, share, ticks
+from stages.report.markup import Markup, join, tag
+
+WIDTH, HEIGHT = 1000.0, 300.0
+Scale = Callable[[float], float]
+INKS = 4
+"""Curve colours in the style sheet; more curves than that start again."""
+
+
+def line_chart(chart: LineChart) -> Markup:
+    """Curves with axes, grid and legend; nothing when no point is finite."""
+    curves = [
+        Curve(c.name, tuple(p for p in c.points if math.isfinite(p[0]) and math.isfinite(p[1]))) for c in chart.curves
+    ]
+    points = [p for c in curves for p in c.points]
+    if not points:
+        return Markup("")
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    x_low, x_high = min(xs), max(xs)
+    rows = ticks(min(ys), max(ys), about=6)
+    columns = [t for t in ticks(x_low, x_high) if x_low <= t <= x_high]
+
+    def across(x: float) -> float:
+        return share(x - x_low, x_high - x_low)
+
+    def up(y: float) -> float:
+        return share(y - rows[0], rows[-1] - rows[0])
+
+    drawing = tag(
+        "svg",
+        [_rule(up(y)) for y in rows],
+        [_curve(c, i, across, up) for i, c in enumerate(curves)],
+        viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=f"{chart.title}: {', '.join(c.name for c in curves)}",
+    )
+    legend = [tag("span", tag("i", class_=f"key ink{i % INKS}"), c.name, _last(c)) for i, c in enumerate(curves)]
+    return tag(
+        "figure",
+        tag("figcaption", tag("b", chart.title), tag("span", legend, class_="legend")),
+        tag(
+            "div",
+            tag("div", [tag("span", plain(y), style=f"bottom:{up(y):.2f}%") for y in rows], class_="y-axis"),
+            tag("div", drawing, class_="area"),
+            tag("div", [tag("span", plain(x), style=f"left:{across(x):.2f}%") for x in columns], class_="x-axis"),
+            class_="plot",
+        ),
+        tag("p", f"{chart.y_label} over {chart.x_label}", class_="axis-names"),
+        class_="chart",
+    )
+
+
+def bar(percent: float, *, tone: str = "") -> Markup:
+    """A horizontal bar, `percent` of its place."""
+    return tag("span", tag("span", style=f"width:{max(percent, 0.6):.2f}%", class_=tone or None), class_="bar")
+
+
+def stacked(parts: list[tuple[str, int, str]]) -> Markup:
+    """Shares of a whole in one bar: (name, count, tone)."""
+    whole = sum(n for _, n, _ in parts)
+    pieces = [tag("span", style=f"flex-grow:{n}", class_=tone, title=f"{name}: {n:,}") for name, n, tone in parts if n]
+    legend = [
+        tag("span", tag("i", class_=f"key {tone}"), f"{name} {share(n, whole):.2g} %") for name, n, tone in parts if n
+    ]
+    return join(tag("div", pieces, class_="stacked"), tag("div", legend, class_="legend"))
+
+
+def whisker(value: float, low: float | None, high: float | None, *, start: float, end: float) -> Markup:
+    """A value as a bar from `start` (where it would say nothing: 0, or AUC .5) towards `end`, with its interval on top."""
+
+    def at(x: float) -> float:
+        return min(max(share(x - start, end - start), 0.0), 100.0)
+
+    span = None
+    if low is not None and high is not None:
+        span = tag("span", class_="span", style=f"left:{at(low):.2f}%;width:{at(high) - at(low):.2f}%")
+    return tag("span", tag("span", class_="fill", style=f"width:{at(value):.2f}%"), span, class_="whisker")
+
+
+def _rule(up: float) -> Markup:
+    y = f"{HEIGHT * (1 - up / 100):.1f}"
+    return tag("line", x1=0, x2=f"{WIDTH:g}", y1=y, y2=y, class_="rule", vector_effect="non-scaling-stroke")
+
+
+def _curve(curve: Curve, number: int, across: Scale, up: Scale) -> Markup:
+    points = " ".join(f"{WIDTH * across(x) / 100:.1f},{HEIGHT * (1 - up(y) / 100):.1f}" for x, y in curve.points)
+    return tag("polyline", points=points, class_=f"curve ink{number % INKS}", vector_effect="non-scaling-stroke")
+
+
+def _last(curve: Curve) -> Markup | None:
+    return tag("em", plain(curve.points[-1][1])) if curve.points else None

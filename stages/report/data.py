@@ -1,0 +1,182 @@
+"""What a report shows, as plain values. Whoever builds it reads the tables; the pages below only draw.
+
+Every text in here may come from a file name or a label, so all of it is escaped when it is drawn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import cv2
+
+from stages.layout import Pixels
+from stages.pictures import encode
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture to show."""
+
+    data: bytes
+    mime: str = "image/webp"
+
+    @classmethod
+    def of(cls, pixels: Pixels, *, longest: int = 192) -> "Picture":
+        """A uint8 RGB picture, scaled down until its longer side is at most `longest` pixels."""
+        scale = longest / max(pixels.shape[:2])
+        if scale < 1:
+            size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(pixels.dtype)
+        return cls(encode(pixels, "webp", quality=90))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One strip: the image (or the two images) it starts from, and a picture a frame, None where there is none.
+
+    `source` is the original picture, shown in front. `note` says what is odd (`antipodal`, `clipped`, …).
+    """
+
+    ids: tuple[str, ...]
+    frames: tuple[Picture | None, ...]
+    source: Picture | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StripTable:
+    """Strips with the same columns: one direction of a traverse step, or one interpolate step.
+
+    `strengths` head the columns; `unit` is `sigma`, `latent` or `t` (the place between two images, 0 to 1).
+    """
+
+    kind: Literal["traverse", "interpolate"]
+    title: str
+    step: str
+    mode: str
+    unit: str
+    strengths: tuple[float, ...]
+    strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
+class DirectionEvidence:
+    """A fitted direction. `separation` is in σ; None where the fit has no such figure (`status` says why)."""
+
+    name: str
+    estimator: str
+    status: str
+    n: int | None = None
+    n_positive: int | None = None
+    n_negative: int | None = None
+    separation: float | None = None
+    separation_low: float | None = None
+    separation_high: float | None = None
+    auc: float | None = None
+    auc_low: float | None = None
+    auc_high: float | None = None
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class FailureExample:
+    """One failed image. `preview` holds the first bytes of its file where they could be read."""
+
+    id: str
+    message: str
+    preview: bytes | None = None
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """All failures with one code."""
+
+    code: str
+    count: int
+    examples: tuple[FailureExample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of (x, y) points, x ascending; points that are not finite are left out."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Curves over one x axis: the loss of a training."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """How long a step took, how many rows went through it, and a word on it."""
+
+    name: str
+    stage: str
+    seconds: float
+    rows: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the encode step did. `listed` = `encoded` + `already` + `failed`."""
+
+    listed: int
+    encoded: int
+    failed: int
+    already: int
+    seconds: float
+    rows_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A whole report. Empty parts are left out of the page."""
+
+    dataset: str
+    codec_family: str
+    fingerprint: str
+    run_id: str
+    state: Literal["running", "done", "failed"]
+    started_at: datetime
+    counts: Counts | None = None
+    figures: Mapping[str, str] = field(default_factory=dict)  # more cards: label → value, such as measured recall
+    strips: tuple[StripTable, ...] = ()
+    directions: tuple[DirectionEvidence, ...] = ()
+    failures: tuple[FailureGroup, ...] = ()
+    charts: tuple[LineChart, ...] = ()
+    timings: tuple[StepTiming, ...] = ()
+    notices: tuple[str, ...] = ()
+    job_yaml: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer of a similarity query."""
+
+    id: str
+    distance: float
+    picture: Picture | None
+    labels: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GalleryData:
+    """A similarity query and its answers, nearest first. `picture` is the one asked about."""
+
+    dataset: str
+    fingerprint: str
+    asked: str
+    picture: Picture | None
+    hits: tuple[Hit, ...]
+    where: str = ""

@@ -1,0 +1,59 @@
+"""Numbers as a reader wants them: thousands apart, real minus signs, units, no false precision."""
+
+import math
+from collections.abc import Sequence
+
+MINUS = "−"
+
+
+def count(value: int) -> str:
+    """12,345."""
+    return f"{value:,}"
+
+
+def seconds(value: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 100:
+        return f"{value:.0f} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60):02d} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def rate(rows_per_second: float) -> str:
+    """Rows a second, three figures."""
+    return f"{rows_per_second:,.0f}" if rows_per_second >= 10 else f"{rows_per_second:.2g}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """+1.5, −3, 0."""
+    text = f"{abs(value):.{digits}g}"
+    return text if value == 0 else ("+" if value > 0 else MINUS) + text
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """A figure with a real minus sign, and whole thousands written out rather than as a power of ten."""
+    text = f"{value:,.0f}" if 10**digits <= abs(value) < 1e9 else f"{value:.{digits}g}"
+    return text.replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    """`1.20 – 1.61`, or nothing."""
+    return "" if low is None or high is None else f"{low:.{digits}f} – {high:.{digits}f}".replace("-", MINUS)
+
+
+def share(part: float, whole: float) -> float:
+    """Percent of the whole, 0 when there is none."""
+    return 100 * part / whole if whole else 0.0
+
+
+def ticks(low: float, high: float, about: int = 5) -> Sequence[float]:
+    """Round numbers that cover [low, high]: steps of 1, 2 or 5 times a power of ten."""
+    span = high - low if high > low else max(abs(high), 1.0)
+    raw = span / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]

@@ -1,0 +1,187 @@
+"""The parts of a report: strips, directions, failures, timings, provenance. Each takes plain data and gives markup."""
+
+from collections.abc import Sequence
+
+from stages.report.charts import bar, whisker
+from stages.report.data import (
+    DirectionEvidence,
+    FailureExample,
+    FailureGroup,
+    Picture,
+    ReportData,
+    StepTiming,
+    Strip,
+    StripTable,
+)
+from stages.report.figures import count, interval, plain, rate, seconds, share, signed
+from stages.report.markup import Markup, image, join, tag
+from stages.report.preview import hex_lines, thumbnail
+
+UNITS = {"sigma": "σ", "latent": "", "t": ""}
+
+
+def strips(table: StripTable) -> Markup:
+    """A table of strips: an image a row, a strength a column. The unedited column is ringed."""
+    sources = any(s.source for s in table.strips)
+    head = [tag("th", class_="name", scope="col"), tag("th", "original", scope="col") if sources else None]
+    head += [_strength(s, table.unit) for s in table.strengths]
+    body = tag("tbody", [_strip(s, table, sources=sources) for s in table.strips])
+    columns = f"--frames:{len(table.strengths) + sources}"
+    return tag(
+        "div",
+        tag("div", tag("h3", table.title), tag("span", _told(table), class_="over"), class_="head"),
+        tag("div", tag("table", tag("thead", tag("tr", head)), body, class_="strips", style=columns), class_="scroll"),
+        class_="card",
+    )
+
+
+def _told(table: StripTable) -> str:
+    if table.kind == "interpolate":
+        return f"{table.step} · from one image (0) to another (1)"
+    unit = {"sigma": "standard deviations of the data", "latent": "latent units"}.get(table.unit, table.unit)
+    how = {"add": "added", "set_projection": "set", "set_coordinate": "set"}.get(table.mode, table.mode)
+    return f"{table.step} · {how}, in {unit}"
+
+
+def _strength(value: float, unit: str) -> Markup:
+    tone = "nil" if unit == "t" or value == 0 else "pos" if value > 0 else "neg"
+    text = plain(value) if unit == "t" else signed(value)
+    sign = UNITS.get(unit, unit)
+    return tag("th", text, tag("small", sign) if sign else None, scope="col", class_=tone)
+
+
+def _strip(strip: Strip, table: StripTable, *, sources: bool) -> Markup:
+    name = " → ".join(strip.ids)
+    label = [tag("span", i, class_="id") for i in strip.ids]
+    note = tag("span", strip.note.replace("_", " "), class_="note") if strip.note else None
+    cells = [tag("td", _frame(strip.source, f"{name}, original"), class_="source")] if sources else []
+    for value, picture in zip(table.strengths, strip.frames, strict=True):
+        zero = "zero" if value == 0 and table.unit != "t" and table.mode == "add" else None
+        cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), class_=zero))
+    return tag("tr", tag("th", label, note, scope="row"), cells)
+
+
+def _frame(picture: Picture | None, alt: str) -> Markup:
+    return tag("span", "–", class_="blank", title="no picture") if picture is None else image(picture, alt)
+
+
+def directions(found: Sequence[DirectionEvidence]) -> Markup:
+    """What each direction rests on: how many images, how far the classes lie apart, how well it tells unseen ones apart."""
+    widest = max((d.separation_high or d.separation or 0.0 for d in found), default=0.0) or 1.0
+    level = f"{found[0].confidence:.0%}"
+    columns = (
+        "direction",
+        "images, with / without",
+        f"separation, σ ({level} interval)",
+        f"held-out AUC ({level} interval)",
+    )
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("thead", tag("tr", [tag("th", c, scope="col") for c in columns])),
+            tag("tbody", [_direction(d, widest) for d in found]),
+            class_="facts",
+        ),
+        class_="card wide",
+    )
+
+
+def _direction(d: DirectionEvidence, widest: float) -> Markup:
+    how = d.estimator.replace("_", " ")
+    odd = tag("span", d.status.replace("_", " "), class_="note") if d.status != "ok" else None
+    return tag(
+        "tr",
+        tag("th", d.name, tag("small", how), odd, scope="row"),
+        tag("td", tag("div", _classes(d)), class_="n", data_label="images"),
+        _evidence(
+            "separation", (d.separation, d.separation_low, d.separation_high), scale=(0.0, widest * 1.05), digits=2
+        ),
+        _evidence("held-out AUC", (d.auc, d.auc_low, d.auc_high), scale=(0.5, 1.0), digits=3),
+    )
+
+
+def _classes(d: DirectionEvidence) -> Markup:
+    if d.n is None:
+        return Markup("–")
+    if d.n_positive is None or d.n_negative is None:
+        return join(count(d.n))
+    return join(count(d.n), tag("small", f"{count(d.n_positive)} / {count(d.n_negative)}"))
+
+
+Interval = tuple[float | None, float | None, float | None]
+
+
+def _evidence(label: str, figure: Interval, *, scale: tuple[float, float], digits: int) -> Markup:
+    """(value, low, high) as a number, a bar on `scale` and the interval in figures."""
+    value, low, high = figure
+    if value is None:
+        return tag("td", "–", data_label=label)
+    bar_of = whisker(value, low, high, start=scale[0], end=scale[1])
+    drawn = tag("div", tag("b", f"{value:.{digits}f}"), bar_of, class_="figure")
+    return tag("td", tag("div", drawn, tag("small", interval(low, high, digits))), data_label=label)
+
+
+def failures(groups: Sequence[FailureGroup]) -> Markup:
+    """Failures by code, most frequent first, with examples."""
+    ordered = sorted(groups, key=lambda g: (-g.count, g.code))
+    return tag("div", [_failure(g, ordered[0].count) for g in ordered], class_="card pad")
+
+
+def _failure(group: FailureGroup, most: int) -> Markup:
+    left = group.count - len(group.examples)
+    return tag(
+        "div",
+        tag(
+            "div",
+            tag("b", group.code.replace("_", " ")),
+            bar(share(group.count, most), tone="bad-tone"),
+            tag("span", count(group.count), class_="val"),
+            class_="row",
+        ),
+        tag("ul", [_example(e) for e in group.examples], class_="examples") if group.examples else None,
+        tag("p", f"and {count(left)} more: ", tag("code", "latentmill failures"), class_="more")
+        if group.examples and left > 0
+        else None,
+        class_="failure",
+    )
+
+
+def _example(example: FailureExample) -> Markup:
+    return tag("li", _preview(example), tag("div", tag("span", example.id, class_="id"), tag("p", example.message)))
+
+
+def _preview(example: FailureExample) -> Markup:
+    """What can be seen of a bad file: as much of its picture as decodes, else its first bytes."""
+    if not example.preview:
+        return tag("span", "–", class_="thumb blank", title="no bytes")
+    picture = thumbnail(example.preview)
+    if picture is not None:
+        return tag("span", image(picture, f"what can be read of {example.id}"), class_="thumb")
+    return tag("span", hex_lines(example.preview), class_="thumb hex", title="first bytes of the file")
+
+
+def timings(steps: Sequence[StepTiming]) -> Markup:
+    """Seconds a step, as bars of the longest, with rows a second where rows went through."""
+    longest = max(s.seconds for s in steps)
+    return tag("div", tag("div", [_timing(s, longest) for s in steps], class_="rows"), class_="card pad")
+
+
+def _timing(step: StepTiming, longest: float) -> Markup:
+    speed = f"{rate(step.rows / step.seconds)} rows/s" if step.rows and step.seconds > 0 else step.note
+    name = tag("b", step.name, tag("small", step.stage) if step.stage != step.name else None)
+    value = tag("span", seconds(step.seconds), tag("small", speed) if speed else None, class_="val")
+    return tag("div", name, bar(share(step.seconds, longest)), value, class_="row", title=step.note or None)
+
+
+def provenance(data: ReportData) -> Markup | None:
+    """What made this: the job as it was given, and the versions of everything that took part."""
+    versions = [tag("div", tag("dt", name), tag("dd", value)) for name, value in data.versions.items()]
+    parts = [
+        tag("details", tag("summary", "The job as it was given"), tag("pre", data.job_yaml)) if data.job_yaml else None,
+        tag("details", tag("summary", "Versions"), tag("dl", versions, class_="versions"), open=True)
+        if versions
+        else None,
+        tag("p", "codec fingerprint ", tag("code", data.fingerprint), class_="more print"),
+    ]
+    return tag("div", parts, class_="card pad")
