@@ -112,4 +112,4 @@ def _uri_of(row: Rendered, uri: str | None) -> str | None:
 
 
 def _is_remote(url: str) -> bool:
-    return "://" in url and not url.startswith(("file://", "local://", "memory://"))
+    return not artifacts.is_local(url) and not url.startswith("memory://")

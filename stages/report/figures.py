@@ -51,7 +51,8 @@ def share(part: float, whole: float) -> float:
 
 def ticks(low: float, high: float, about: int = 5) -> Sequence[float]:
     """Round numbers that cover [low, high]: steps of 1, 2 or 5 times a power of ten."""
-    span = high - low if high > low else max(abs(high), 1.0)
+    flat = high - low <= 1e-9 * max(abs(low), abs(high), 1e-290)
+    span = max(abs(high), 1.0) if flat else high - low
     raw = span / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
