@@ -44,7 +44,7 @@ def write(
     What the iterable itself raises passes through unchanged.
     """
     dataset = ref.open()
-    feed = _Feed(batches, dataset.schema)
+    feed = _Feed(batches, dataset.schema, max_bytes_per_file // 8)
     first = next(iter(feed), None)
     if first is None:
         return ()
@@ -57,10 +57,13 @@ def write(
 
 
 class _Feed:
-    """Batches in the table's schema; keeps what the source raised, which Lance would turn into text."""
+    """Batches in the table's schema; keeps what the source raised, which Lance would turn into text.
 
-    def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
-        self._batches, self._schema = batches, schema
+    Lance ends a file between batches only, so big ones are cut.
+    """
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, max_bytes: int) -> None:
+        self._batches, self._schema, self._max_bytes = batches, schema, max_bytes
         self._rows = self._iterate()
         self.raised: BaseException | None = None
 
@@ -70,8 +73,9 @@ class _Feed:
     def _iterate(self) -> Iterator[pa.RecordBatch]:
         try:
             for batch in self._batches:
-                if batch.num_rows:
-                    yield _conform(batch, self._schema)
+                step = max(batch.num_rows * self._max_bytes // max(batch.nbytes, 1), 1)
+                for start in range(0, batch.num_rows, step):
+                    yield _conform(batch.slice(start, step), self._schema)
         except BaseException as error:
             self.raised = error
             raise
@@ -91,7 +95,7 @@ def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     for field in schema:
         try:
             column = batch.column(field.name).cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except pa.ArrowException as error:
             raise StoreError(f"Column {field.name} does not fit the table's {field.type}: {error}.") from error
         if column.null_count and not field.nullable:
             raise StoreError(f"Column {field.name} may not be null, but {column.null_count} rows have no value.")

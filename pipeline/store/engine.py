@@ -74,7 +74,7 @@ def is_missing(error: BaseException) -> bool:
 
 def is_conflict(error: BaseException) -> bool:
     """Whether another commit came first, so that the same change may be tried on top of it."""
-    return bool(re.search(r"commit conflict|Incompatible transaction|concurrent writers", str(error)))
+    return bool(re.search(r"(?i)commit conflict|incompatible transaction|concurrent writers", str(error)))
 
 
 def is_io(error: BaseException) -> bool:

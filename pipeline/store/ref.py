@@ -30,11 +30,14 @@ class TableRef:
     def open(self, version: int | None = None) -> Any:
         """The Lance dataset at `version`, or as it is now. Raises StoreError when it is not there."""
         found = self.find(version)
-        if found is None:
-            what = f"table {self.name}" if version is None else f"version {version} of table {self.name}"
-            fix = "run the step that writes it" if version is None else "it was cleaned up; use a version that is kept"
-            raise StoreError(f"{self.store} holds no {what}. Fix: {fix}.")
-        return found
+        if found is not None:
+            return found
+        if version is None or self.find() is None:
+            raise StoreError(f"{self.store} holds no table {self.name}. Fix: run the step that writes it.")
+        raise StoreError(
+            f"{self.store} holds no version {version} of table {self.name}: it was cleaned up, or never was. "
+            "Fix: use a version that is kept, such as the catalog's."
+        )
 
     def find(self, version: int | None = None) -> Any | None:
         """As `open`, but None when there is no such table or version. Raises StoreError when the store cannot tell."""

@@ -19,6 +19,8 @@ BATCH_BYTES = 16 * 2**20
 MAX_BATCH_ROWS = 8192
 VARIABLE_BYTES = 64
 """What a string or list is taken to weigh when rows are sized."""
+ROW_ID = "_rowid"
+"""Lance's stable row id (uint64), which may be asked for like a column."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class TableSplits:
                 yield from self._scanner(dataset.get_fragment(span.fragment), span).to_batches()
 
     def _scanner(self, fragment: Any, span: Span) -> Any:
-        shared = {"columns": list(self.columns), "batch_size": self.batch_rows, "batch_readahead": 2}
+        shared = {
+            "columns": list(self.columns),
+            "batch_size": self.batch_rows,
+            "strict_batch_size": True,
+            "batch_readahead": 2,
+        }
         if span.whole:
             return fragment.scanner(filter=self.where, **shared)
         if self.where is None:
@@ -95,7 +102,7 @@ def batch_rows_for(width: int, wanted: int) -> int:
 
 def row_bytes(schema: pa.Schema, columns: Sequence[str]) -> int:
     """Bytes of one row of `columns`, counting exactly what has a fixed size."""
-    return max(sum(_width(schema.field(c.split(".")[0]).type) for c in columns), 1)
+    return max(sum(8 if c == ROW_ID else _width(schema.field(c.split(".")[0]).type) for c in columns), 1)
 
 
 def _width(kind: pa.DataType) -> int:

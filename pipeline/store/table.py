@@ -13,10 +13,10 @@ import pyarrow as pa
 from pipeline.store import clean, commit, index, query, upsert
 from pipeline.store.create import create
 from pipeline.store.engine import asking
-from pipeline.store.ref import TableRef
+from pipeline.store.ref import TableRef, pinned
 from pipeline.store.replace import key_of, rows_with
 from pipeline.store.sample import sample_ids
-from pipeline.store.splits import TableSplits, batch_rows_for, cut, row_bytes
+from pipeline.store.splits import ROW_ID, TableSplits, batch_rows_for, cut, row_bytes
 from pipeline.store.where import checked
 from schemas.errors import JobError
 from schemas.job import did_you_mean
@@ -82,7 +82,7 @@ class Table:
         rows = batch_rows_for(row_bytes(dataset.schema, names), batch_rows)
         with asking(self.uri, "reading"):
             yield from dataset.scanner(
-                columns=names, filter=clause, batch_size=rows, batch_readahead=4, limit=limit
+                columns=names, filter=clause, batch_size=rows, strict_batch_size=True, batch_readahead=4, limit=limit
             ).to_batches()
 
     def splits(
@@ -110,6 +110,15 @@ class Table:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise JobError.one(key, shown, f"not in table {self.name}.", "use ids as they were listed from the source")
         return found.select(list(columns)).take(pa.array([place[i] for i in ids], pa.int64()))
+
+    def take_rows(self, rows: Sequence[int], columns: Sequence[str], version: int | None = None) -> pa.Table:
+        """The rows with these row ids (column `_rowid` of `scan`), in their order, a row asked twice coming twice."""
+        dataset = self.ref.open(version) if version is None else pinned(self.ref, version)
+        wanted = ", ".join(map(str, dict.fromkeys(rows)))
+        with asking(self.uri, "reading"):
+            found = dataset.scanner(columns=[ROW_ID, *columns], filter=f"{ROW_ID} IN ({wanted})").to_table()
+        place = {r: n for n, r in enumerate(found.column(ROW_ID).to_pylist())}
+        return found.select(list(columns)).take(pa.array([place[r] for r in rows], pa.int64()))
 
     def sample_ids(self, count: int, *, salt: str, where: str | None = None, version: int | None = None) -> list[str]:
         """Up to `count` ids with the smallest hash: the same sample on every run, growing with `count`."""
@@ -183,6 +192,8 @@ class Table:
     def _check_columns(self, schema: pa.Schema, columns: Iterable[str]) -> None:
         known: dict[str, Any] = {f.name: f for f in schema}
         for name in columns:
+            if name == ROW_ID:
+                continue
             first, _, rest = name.partition(".")
             inside = [f.name for f in known[first].type] if first in known and rest else []
             if first not in known or (rest and rest.strip("`") not in inside):

@@ -27,6 +27,8 @@ def checked(dataset: Any, where: str | None, *, field: str = "where") -> str | N
     """
     if where is None:
         return None
+    if not _is_closed(where):
+        raise JobError.one(field, _shown(where), "not a filter: brackets or quotes are not closed.", "close them")
     try:
         dataset.scanner(filter=f"({where})").explain_plan()
     except EngineError as error:
@@ -40,6 +42,13 @@ def checked(dataset: Any, where: str | None, *, field: str = "where") -> str | N
 def both(first: str | None, second: str | None) -> str | None:
     """Both conditions; None stands for no condition."""
     return " AND ".join(clause for clause in (first, second) if clause) or None
+
+
+def _is_closed(where: str) -> bool:
+    """Whether the filter stays inside parentheses put around it: `a) OR (b` would not, and Lance does not mind."""
+    bare = re.sub(r"""'(?:[^']|'')*'|"[^"]*"|`[^`]*`""", "", where)
+    depths = [bare[: k + 1].count("(") - bare[: k + 1].count(")") for k, c in enumerate(bare) if c in "()"]
+    return not re.search("['\"`;]", bare) and min(depths, default=0) >= 0 and (depths or [0])[-1] == 0
 
 
 def _shown(where: str) -> str:
