@@ -175,18 +175,17 @@ def runs(
 
 @app.command()
 def report(
-    store: StoreUri = DEFAULT_STORE,
+    job: JobPath,
     to: Annotated[str, typer.Option("--to", help="URL of the HTML file to write.")] = "report.html",
-    dataset: Dataset = None,
-    store_option: StoreOptions = None,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="Run to report on; default: the newest that is done.")
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Write the HTML report of a finished run again."""
-    from pipeline.report import report_again
+    """Write the HTML report of a job's dataset as it is now, without running anything."""
+    from pipeline.job_file import load_job
+    from pipeline.report_again import report_again
 
-    _print(report_again(store, _options(store_option), dataset, run_id=run_id, to=to))
+    parsed, text = load_job(job, overrides=overrides)
+    report_again(parsed, given=text, to=to)
+    _print(to)
 
 
 @app.command()

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline import artifacts
-from schemas.codec import CodecSpec, LatentSpec
+from pipeline.versions import library_versions
+from schemas.codec import CodecSpec, LatentSpec, LinearCodec
 from schemas.errors import JobError, SpaceMismatch
-from stages.codecs.open import Weights, codec_fingerprint, latent_spec_of
+from schemas.identity import canonical_json
+from stages.codecs.factory import codec_fingerprint, describe
+from stages.codecs.weights import CONFIG_FILE, TENSOR_FILE, Weights
 from stages.stage import MapStage
-
-CONFIG, TENSORS = "config.json", "model.safetensors"
 
 
 def weights_url(spec: CodecSpec) -> str | None:
@@ -26,7 +27,9 @@ def weights_url(spec: CodecSpec) -> str | None:
 def weights_exist(spec: CodecSpec) -> bool:
     """Whether the codec can be opened now."""
     url = weights_url(spec)
-    return url is None or artifacts.exists(artifacts.join(url, CONFIG))
+    # The config is written last, so where it is the tensors are; only the linear codec does without one.
+    needed = TENSOR_FILE if isinstance(spec, LinearCodec) else CONFIG_FILE
+    return url is None or artifacts.exists(artifacts.join(url, needed))
 
 
 def load_weights(spec: CodecSpec) -> Weights | None:
@@ -34,12 +37,14 @@ def load_weights(spec: CodecSpec) -> Weights | None:
     url = weights_url(spec)
     if url is None:
         return None
+    config = None
     try:
-        config = artifacts.read_bytes(artifacts.join(url, CONFIG))
-        tensors = artifacts.read_bytes(artifacts.join(url, TENSORS))
+        if not isinstance(spec, LinearCodec) or artifacts.exists(artifacts.join(url, CONFIG_FILE)):
+            config = artifacts.read_bytes(artifacts.join(url, CONFIG_FILE))
+        tensors = artifacts.read_bytes(artifacts.join(url, TENSOR_FILE))
     except FileNotFoundError as error:
-        fix = f"train it (a `train` step), or point codec.weights at a folder with {CONFIG} and {TENSORS}"
-        raise JobError.one("codec.weights", url, f"{error} is not there.", fix) from error
+        fix = f"add a `train` step, or name a folder with {CONFIG_FILE} and {TENSOR_FILE}"
+        raise JobError.one("codec.weights", url, f"{error.filename or error} is not there.", fix) from error
     return Weights.from_files(config, tensors)
 
 
@@ -50,17 +55,21 @@ class CodecRef:
     spec: CodecSpec
     fingerprint: str
     latent: LatentSpec
+    has_logvar: bool
     allow_code: bool = False
 
     @classmethod
     def resolve(cls, spec: CodecSpec, *, allow_code: bool = False) -> "CodecRef":
+        """Reads the weights and works out the identity; builds no model."""
         weights = load_weights(spec)
-        return cls(spec, codec_fingerprint(spec, weights), latent_spec_of(spec, weights), allow_code)
+        known = describe(spec, weights, allow_code=allow_code)
+        identity = codec_fingerprint(spec, weights, allow_code=allow_code)
+        return cls(spec, identity, known.latent, known.logvar, allow_code)
 
     def load(self) -> Weights | None:
         """The weights, checked against the fingerprint. Raises SpaceMismatch when they changed since the plan."""
         weights = load_weights(self.spec)
-        found = codec_fingerprint(self.spec, weights)
+        found = codec_fingerprint(self.spec, weights, allow_code=self.allow_code)
         if found != self.fingerprint:
             raise SpaceMismatch.one(
                 "codec.weights",
@@ -70,16 +79,33 @@ class CodecRef:
             )
         return weights
 
+    def metadata(self) -> dict[str, str]:
+        """What a latents table says of its codec: enough to open it again, and which libraries made the numbers."""
+        url = weights_url(self.spec)
+        spec = self.spec
+        if url is not None and artifacts.is_local(url):
+            # Readers may stand in another folder.
+            spec = spec.model_copy(update={"weights": str(artifacts.local_path(url).resolve())})
+        return {
+            "fingerprint": self.fingerprint,
+            "codec": spec.model_dump_json(),
+            "versions": canonical_json(library_versions()).decode(),
+        }
+
 
 class OnWorker:
-    """A stage that fetches its weights where it is opened, so that what travels to workers stays small."""
+    """A stage that fetches its weights where it is opened, so that what travels to workers stays small.
+
+    `make(spec, weights=…, allow_code=…)` builds the stage.
+    """
 
     def __init__(self, codec: CodecRef, make: Callable[..., MapStage]) -> None:
         self._codec, self._make = codec, make
         self._stage: MapStage | None = None
 
     def open(self, device: str) -> None:
-        self._stage = self._make(spec=self._codec.spec, weights=self._codec.load(), allow_code=self._codec.allow_code)
+        codec = self._codec
+        self._stage = self._make(codec.spec, weights=codec.load(), allow_code=codec.allow_code)
         self._stage.open(device)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ from pipeline.code_set import CodeSet
 from pipeline.codec import CodecRef, weights_exist
 from pipeline.executors.base import Executor
 from pipeline.executors.open import open_executor
-from pipeline.listing import Listing
+from pipeline.listing import Listing, list_source
 from pipeline.store.lease import Lease
 from pipeline.store.store import Store
 from pipeline.store.table import Table
@@ -35,13 +35,17 @@ class Context:
     lease: Lease
     run_id: str
     report: Report
+    given: str = ""
+    """The job as the user wrote it."""
     retry_failures: bool = False
     listing: Listing | None = None  # the plan's, used by the first step that needs it
     code_sets: dict[str, CodeSet] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     summary: dict[str, dict[str, object]] = field(default_factory=dict)
     tables: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     given_executor: Executor | None = None
+    work_in_store: bool = True
     _executor: Executor | None = None
     _codec: CodecRef | None = None
     _folder: TemporaryDirectory[str] | None = None
@@ -76,7 +80,7 @@ class Context:
 
     def work_url(self, name: str) -> str:
         """Where a step's work file goes: in the store, where every worker can read it; on this machine for memory stores."""
-        if self.store.uri.startswith("memory://"):
+        if not self.work_in_store or self.store.uri.startswith("memory://"):
             if self._folder is None:
                 self._folder = TemporaryDirectory(prefix="latentmill-run-")
             return artifacts.join(self._folder.name, name)
@@ -86,6 +90,13 @@ class Context:
     def file_options(self) -> dict[str, Any]:
         """The store's object-store options as fsspec wants them."""
         return artifacts.from_store_options(self.job.store_options)
+
+    def listing_now(self) -> Listing:
+        """The plan's listing if it was held against these tables (taken once), else a fresh one."""
+        listing, self.listing = self.listing, None
+        if listing is not None and listing.against == self.latents.name:
+            return listing
+        return list_source(self.job.source, latents=self.latents, failures=self.failures)
 
     @property
     def resolved_fingerprint(self) -> str | None:
@@ -127,6 +138,7 @@ class Context:
         )
 
     def notice(self, message: str) -> None:
+        self.notices.append(message)
         self.report(Notice(message=message))
 
     def close(self) -> None:

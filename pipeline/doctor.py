@@ -6,7 +6,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from pipeline.run import library_versions
+from pipeline.versions import library_versions
 
 OPTIONAL = {"s3fs": "s3:// sources and renders (extra: s3)", "sklearn": "examples/digits.py (extra: examples)"}
 

@@ -42,6 +42,8 @@ class Listing:
     bytes: int
     labels: pa.StructType | None
     label_counts: LabelCounts | None
+    against: str | None
+    """Name of the latents table it was held against."""
 
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Spilled rows with the position of each batch's first row."""
@@ -93,7 +95,7 @@ def list_source(spec: SourceSpec, *, latents: Table | None, failures: Table | No
         tally = _reconcile(ledger, latents, failures)
     struct = schema.field("labels").type if "labels" in schema.names else None
     counts = LabelCounts(labels.matched, labels.images_unmatched, labels.labels_unmatched) if labels else None
-    listing = Listing(folder, tally, len(tally.status), size, struct, counts)
+    listing = Listing(folder, tally, len(tally.status), size, struct, counts, latents.name if latents else None)
     _refuse_duplicates(listing)
     return listing
 

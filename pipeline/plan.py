@@ -6,6 +6,7 @@ weights or the store shows up here, all at once, before an executor starts (desi
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from pipeline.codec import CodecRef, weights_exist, weights_url
@@ -19,6 +20,7 @@ from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import EncodeStep, FitStep, Step, TrainStep, TraverseStep
 from schemas.tables import label_types, labels_type
+from stages.fit import check_fit
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,14 @@ def _codec(job: Job, problems: list[Problem]) -> tuple[CodecRef | None, bool]:
                     "leave `to` out, or make it equal to codec.weights",
                 )
             )
-    finished = [_attempt(problems, lambda s=step: is_trained(s, job.codec)) for step in trains]
+    finished = [_attempt(problems, partial(is_trained, step, job.codec)) for step in trains]
     if trains and not all(finished):
         return None, True
     if not weights_exist(job.codec):
         fix = "add a `train` step, or point it at a folder with config.json and model.safetensors"
         problems.append(Problem("codec.weights", weights_url(job.codec), "no weights are there.", fix))
         return None, False
-    return _attempt(problems, lambda: CodecRef.resolve(job.codec, allow_code=job.allow_code)), False
+    return _attempt(problems, partial(CodecRef.resolve, job.codec, allow_code=job.allow_code)), False
 
 
 def _attempt(problems: list[Problem], check: Callable[[], Any]) -> Any:
@@ -173,6 +175,8 @@ def _check_steps(
                 for name in (*wanted, *(step.controls or ())):
                     if name not in labels:
                         yield Problem(f"{at}.attributes", name, "no such label.", did_you_mean(name, labels))
+                if wanted and {*wanted, *(step.controls or ())} <= labels.keys():
+                    yield from check_fit(step, labels, wanted)
                 directions |= {direction_name(step, a) for a in wanted}
             case TraverseStep():
                 for name in step.directions:

@@ -97,9 +97,9 @@ class _Bars:
                     self._tasks[event.step], completed=event.computed, done=event.computed, detail=detail
                 )
             case StepFinished() if event.step in self._tasks:
-                task = self._progress.tasks[self._tasks[event.step]]
-                total = task.total if task.total else 1
-                self._progress.update(task.id, total=total, completed=total)
+                bar = next(t for t in self._progress.tasks if t.id == self._tasks[event.step])
+                total = bar.total or 1
+                self._progress.update(bar.id, total=total, completed=total)
             case Notice():
                 mark = "[yellow]![/]" if event.level == "warning" else "[blue]·[/]"
                 self._progress.console.print(f"{mark} {event.message}", highlight=False)

@@ -35,6 +35,7 @@ class QueryResult:
     fingerprint: str
     version: int
     rows: list[dict[str, Any]]
+    asked_uri: str
 
     def as_dict(self) -> dict[str, Any]:
         return {"dataset": self.dataset, "fingerprint": self.fingerprint, "version": self.version, "rows": self.rows}
@@ -50,13 +51,16 @@ def run_query(asked: Query) -> QueryResult:
     if (asked.image is None) == (asked.image_id is None):
         raise JobError.one("query", None, "give a picture or an id.", "use --image PATH or --id ID, one of them")
     view = open_dataset(asked.store, asked.options, asked.dataset)
-    vector = _stored(view, asked.image_id) if asked.image_id is not None else _encoded(view, str(asked.image))
+    if asked.image_id is not None:
+        vector, uri = _stored(view, asked.image_id)
+    else:
+        vector, uri = _encoded(view, str(asked.image)), str(asked.image)
     # One more than asked: an image of the dataset is its own nearest neighbour and is left out.
     found = view.table.search(
         vector, k=asked.k + (asked.image_id is not None), where=asked.where, version=view.version, exact=asked.exact
     )
     rows = [_row(row) for row in found.to_pylist() if row["id"] != asked.image_id]
-    return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k])
+    return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k], uri)
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:
@@ -64,14 +68,15 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
     return {"id": found["id"], "distance": found["_distance"], **{k: found[k] for k in keep if k in found}}
 
 
-def _stored(view: DatasetView, image_id: str) -> npt.NDArray[np.float32]:
-    column = view.table.take([image_id], ["latent"], version=view.version).column("latent").combine_chunks()
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32)
+def _stored(view: DatasetView, image_id: str) -> tuple[npt.NDArray[np.float32], str]:
+    row = view.table.take([image_id], ["latent", "uri"], version=view.version)
+    latent = row.column("latent").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(latent, np.float32), row.column("uri")[0].as_py()
 
 
 def _encoded(view: DatasetView, image: str) -> npt.NDArray[np.float32]:
     """The latent of a picture outside the dataset, made by the codec that made the table."""
-    from stages.codecs.open import open_codec
+    from stages.codecs.factory import open_codec
     from stages.images import decode
 
     spec = view.codec_spec()
@@ -93,4 +98,4 @@ def _encoded(view: DatasetView, image: str) -> npt.NDArray[np.float32]:
     import torch
 
     mean = open_codec(spec, codec.load(), device="cpu").encode(torch.from_numpy(decoded.pixels[None])).mean
-    return mean.float().cpu().numpy().reshape(-1)
+    return np.asarray(mean.float().cpu().numpy(), np.float32).reshape(-1)

@@ -5,13 +5,11 @@ shared context. What a killed run leaves is found by the next one from the table
 """
 
 import json
-import platform
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +18,7 @@ from pipeline.context import Context, Report
 from pipeline.executors.base import Executor
 from pipeline.plan import Plan, make_plan
 from pipeline.store.store import Store
+from pipeline.versions import library_versions
 from schemas.errors import LatentmillError
 from schemas.events import RunFinished, StepFinished
 from schemas.job import Job
@@ -35,8 +34,6 @@ from schemas.steps import (
     TraverseStep,
 )
 from schemas.tables import RUNS
-
-LIBRARIES = ("latentmill", "torch", "ray", "lancedb", "pylance", "pyarrow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,9 @@ def run_job(
             listing=plan.listing,
             given_executor=executor,
             started=started,
+            given=given or job.model_dump_json(indent=2),
         )
-        record = _Record(ctx, given or job.model_dump_json())
+        record = _Record(ctx)
         record.write("running")
         try:
             for step in job.steps:
@@ -141,8 +139,8 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
 class _Record:
     """The run's row in the runs table, written when it starts and when it ends."""
 
-    def __init__(self, ctx: Context, given: str) -> None:
-        self._ctx, self._given = ctx, given
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
         self._started = datetime.fromtimestamp(ctx.started, UTC)
 
     def write(self, state: str, message: str | None = None) -> None:
@@ -151,7 +149,7 @@ class _Record:
             "run_id": ctx.run_id,
             "dataset": ctx.job.dataset,
             "state": state,
-            "job_given": self._given,
+            "job_given": ctx.given,
             "job_resolved": ctx.job.model_dump_json(),
             "versions": json.dumps(library_versions()),
             "fingerprint": ctx.resolved_fingerprint,
@@ -162,14 +160,3 @@ class _Record:
             "ended_at": None if state == "running" else datetime.now(UTC),
         }
         ctx.store.runs().upsert(pa.Table.from_pylist([row], RUNS))
-
-
-def library_versions() -> dict[str, str]:
-    """Python and the libraries that can change a number."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -16,7 +16,8 @@ from schemas.job import did_you_mean
 from schemas.steps import InterpolateStep, TraverseStep
 from stages.interpolate import Interpolate
 from stages.pairing import Pair, explicit_pairs, nearest_pairs, random_pairs
-from stages.traverse import CoordinateMoments, Direction, Traverse
+from stages.spread import CoordinateSpread, coordinate_moments
+from stages.traverse import Direction, Traverse
 
 
 def define(step: TraverseStep | InterpolateStep, ctx: Context) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) ->
     moments = None
     if step.coordinates and (step.unit == "sigma" or step.mode == "set_projection"):
         splits = latents.splits(columns=["latent"], version=version)
-        moments = CoordinateMoments(*drive(coordinate_moments(ctx.codec.latent.dim), ctx.executor, splits))
+        moments = coordinate_moments(ctx.executor.reduce(splits, CoordinateSpread(ctx.codec.latent.dim)))
     return Traverse(step, directions, ctx.codec.latent, coordinates=moments)
 
 

@@ -26,7 +26,7 @@ ROUNDS = 3
 
 def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns its counts. Raises AccountingError when a listed image is in no table or in two."""
-    listing = ctx.listing_for(ctx.codec)
+    listing = ctx.listing_now()
     _heal(ctx, listing)
     todo = listing.tally.todo(retry_failures=ctx.retry_failures)
     total = int(todo.sum())
@@ -96,7 +96,7 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
     reader = ImageReader(ctx.job.source, codec.spec.preprocess)
     job = MapJob(
         splits=WorkSplits(work.spill, reader, step.batch_size),
-        stage=OnWorker(codec, partial(Encode, schema=schema, run_id=ctx.run_id)),
+        stage=OnWorker(codec, partial(Encode, latents=schema, run_id=ctx.run_id)),
         sink=EncodeSink(ctx.latents, ctx.failures, schema, ctx.run_id),
         batch_rows=step.batch_size,
         row_bytes=row_bytes,

@@ -17,7 +17,7 @@ from schemas.tables import directions_schema, label_types
 from stages.stage import Passes
 
 if TYPE_CHECKING:
-    from stages.fit import Direction
+    from stages.direction import Direction
 
 ROWS_PER_BATCH = 8192
 
@@ -28,12 +28,13 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
 
     latents = ctx.latents
     version = latents.version
-    attributes = choose_attributes(step, label_types(latents.schema.field("labels").type))
+    known = label_types(latents.schema.field("labels").type)
+    attributes = choose_attributes(step, known)
     splits = latents.splits(
         columns=["id", "latent", "labels"], where=selection_clause(step, latents, version), version=version
     )
     ctx.started_step(step, total=splits.rows)
-    directions = drive(fit(step, attributes, dim=ctx.codec.latent.dim), ctx.executor, splits)
+    directions = drive(fit(step, attributes, dim=ctx.codec.latent.dim, labels=known), ctx.executor, splits)
     if not directions:
         raise JobError.one(f"{step.name}.attributes", list(attributes), "no direction came out of it.")
     ctx.store.directions().upsert(_rows(step, ctx, directions, version))

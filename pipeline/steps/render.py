@@ -54,7 +54,6 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
         commits.take(receipt)
         ctx.progress(step, computed=commits.codes, committed=commits.committed, failed=commits.failed, total=total)
     commits.flush()
-    renders.index_ids()
     return {
         "codes": commits.codes,
         "written": commits.codes - commits.failed,
@@ -65,10 +64,10 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
     }
 
 
-def _decode(**made: Any) -> MapStage:
-    from stages.decode import Decode
+def _decode(*codec: Any, **options: Any) -> MapStage:
+    from stages.decode import Decode  # torch, on the worker only
 
-    return Decode(**made)
+    return Decode(*codec, **options)
 
 
 def _plan(step: RenderStep, ctx: Context, code_sets: list[CodeSet]) -> RenderPlan:

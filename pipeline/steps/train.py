@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from pipeline import artifacts
-from pipeline.codec import CONFIG, weights_url
+from pipeline.codec import weights_exist, weights_url
 from pipeline.context import Context
 from pipeline.ledger import Status
 from pipeline.listing import Listing, list_source
@@ -66,7 +66,7 @@ def training_url(step: TrainStep, codec: Any) -> str:
 def is_trained(step: TrainStep, codec: Any) -> bool:
     """Whether finished weights of exactly these settings are there. Raises JobError when they are of other settings."""
     url = training_url(step, codec)
-    if not artifacts.exists(artifacts.join(url, CONFIG)):
+    if not weights_exist(codec.model_copy(update={"weights": url})):
         return False
     try:
         found = json.loads(artifacts.read_bytes(artifacts.join(url, IDENTITY)))
@@ -134,7 +134,7 @@ def _choose(listing: Listing, most: int | None) -> npt.NDArray[np.bool_]:
         ids = (i for _, batch in listing.batches() for i in batch.column("id").to_pylist())
         order = np.fromiter((fraction_of(i, "train") for i in ids), np.float64, listing.rows)
         keep &= order <= np.partition(order, most - 1)[most - 1]
-    return keep
+    return np.asarray(keep, np.bool_)
 
 
 def _identity(step: TrainStep, preprocess: Preprocess) -> dict[str, str]:

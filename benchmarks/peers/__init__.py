@@ -1,0 +1,1 @@
+"""What one would write without Latentmill: the programs it is measured against."""

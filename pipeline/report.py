@@ -1,0 +1,179 @@
+"""Gathers what a report shows: tables, weights' history, a few strips decoded anew. Drawing is `stages.report`'s.
+
+Everything gathered is bounded by what one page shows: a few rows a code set, a few examples a failure code.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from pipeline import artifacts
+from pipeline.code_set import CodeSet
+from pipeline.codec import weights_url
+from pipeline.context import Context
+from pipeline.store.table import Table
+from pipeline.thumbnails import picture_of
+from schemas.tables import directions_schema
+from stages.codecs.base import Codec
+from stages.codecs.factory import open_codec
+from stages.render_plan import Code, codes_of
+from stages.report.data import (
+    Counts,
+    Curve,
+    DirectionEvidence,
+    FailureExample,
+    FailureGroup,
+    LineChart,
+    Picture,
+    ReportData,
+    StepTiming,
+    Strip,
+    StripTable,
+)
+
+EXAMPLES = 3
+PREVIEW_BYTES = 2**18
+HISTORY = "history.json"
+
+
+def gather(ctx: Context, *, rows: int, given: str, versions: dict[str, str]) -> ReportData:
+    """Everything about this run and its dataset that the page shows. `rows`: strips a direction."""
+    return ReportData(
+        dataset=ctx.job.dataset,
+        codec_family=ctx.codec.spec.family,
+        fingerprint=ctx.codec.fingerprint,
+        run_id=ctx.run_id,
+        state="done",
+        started_at=datetime.fromtimestamp(ctx.started, UTC),
+        counts=_counts(ctx.summary),
+        figures=_figures(ctx.summary),
+        strips=tuple(_strip_tables(ctx, rows)),
+        directions=tuple(_directions(ctx)),
+        failures=tuple(_failures(ctx)),
+        charts=tuple(_loss(ctx)),
+        timings=tuple(_timings(ctx.summary)),
+        notices=tuple(ctx.notices),
+        job_yaml=given,
+        versions=versions,
+    )
+
+
+def _counts(summary: dict[str, dict[str, Any]]) -> Counts | None:
+    found = next((c for c in summary.values() if c["stage"] == "encode"), None)
+    if found is None:
+        return None
+    rate = found["encoded"] / found["seconds"] if found["encoded"] else None
+    already = found["in_latents"] - found["encoded"]
+    return Counts(found["listed"], found["encoded"], found["in_failures"], already, found["seconds"], rate)
+
+
+def _figures(summary: dict[str, dict[str, Any]]) -> dict[str, str]:
+    found = next((c for c in summary.values() if c["stage"] == "index"), None)
+    return {f"recall@10, {found['kind']}": f"{found['recall']:.3f}"} if found else {}
+
+
+def _strip_tables(ctx: Context, rows: int) -> Iterator[StripTable]:
+    if not ctx.code_sets:
+        return
+    codec = open_codec(ctx.codec.spec, ctx.codec.load(), device="cpu", allow_code=ctx.codec.allow_code)
+    for step in ctx.job.steps:
+        code_set = ctx.code_sets.get(str(step.name))
+        if code_set is not None:
+            yield from _tables_of(ctx, code_set, codec, rows, mode=getattr(step, "mode", ""))
+
+
+def _tables_of(ctx: Context, code_set: CodeSet, codec: Codec, rows: int, *, mode: str) -> Iterator[StripTable]:
+    """One table a direction; the strips of an interpolation are one table."""
+    codes = list(codes_of(code_set.expand(0, min(rows, code_set.selection.rows), first_seq=0)))
+    frames = code_set.stage.frames
+    strips = [codes[i : i + frames] for i in range(0, len(codes), frames)]
+    for title in dict.fromkeys(strip[0].title for strip in strips):
+        mine = [strip for strip in strips if strip[0].title == title]
+        head = mine[0]
+        yield StripTable(
+            kind="interpolate" if head[0].unit == "t" else "traverse",
+            title=title,
+            step=code_set.name,
+            mode=mode,
+            unit=head[0].unit or "",
+            strengths=tuple(code.strength or 0.0 for code in head),
+            strips=tuple(_strip(ctx, strip, codec) for strip in mine),
+        )
+
+
+def _strip(ctx: Context, codes: list[Code], codec: Codec) -> Strip:
+    flags = sorted({flag for code in codes for flag in code.flags})
+    parents = codes[0].parents
+    source = _original(ctx, parents[0]) if len(parents) == 1 else None
+    return Strip(parents, tuple(_decoded(codec, code) for code in codes), source, ", ".join(flags))
+
+
+def _decoded(codec: Codec, code: Code) -> Picture | None:
+    if code.latent is None:
+        return None
+    import torch
+
+    latent = torch.from_numpy(np.frombuffer(code.latent, np.float32).copy()).reshape(1, *codec.latent.shape)
+    return Picture.of(codec.decode(latent)[0].cpu().numpy())
+
+
+def _original(ctx: Context, image_id: str) -> Picture | None:
+    uri = ctx.latents.take([image_id], ["uri"]).column("uri")[0].as_py()
+    return picture_of(uri, ctx.job.source.storage_options, ctx.codec.spec.preprocess)
+
+
+def _directions(ctx: Context) -> Iterator[DirectionEvidence]:
+    table = ctx.store.directions()
+    fields = [f for f in DirectionEvidence.__dataclass_fields__ if f in directions_schema().names]
+    for row in _rows(table, fields, f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'"):
+        yield DirectionEvidence(**{k: v for k, v in row.items() if v is not None})
+
+
+def _failures(ctx: Context) -> Iterator[FailureGroup]:
+    """Counts of every code, and the first few of each, read once."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(ctx.failures, ["id", "uri", "error", "message"], None):
+        counts[row["error"]] += 1
+        if counts[row["error"]] <= EXAMPLES:
+            examples.setdefault(row["error"], []).append(row)
+    for code, count in counts.most_common():
+        shown = (FailureExample(r["id"], r["message"], _preview(ctx, r["uri"])) for r in examples[code])
+        yield FailureGroup(code, count, tuple(shown))
+
+
+def _preview(ctx: Context, uri: str) -> bytes | None:
+    """The file's first bytes, if it is a file of its own that can be read."""
+    try:
+        with artifacts.open_read(uri, artifacts.options_for(uri, uri, ctx.job.source.storage_options)) as file:
+            return file.read(PREVIEW_BYTES)
+    except OSError:
+        return None
+
+
+def _loss(ctx: Context) -> Iterator[LineChart]:
+    url = weights_url(ctx.codec.spec)
+    if url is None or not artifacts.exists(artifacts.join(url, HISTORY)):
+        return
+    history = json.loads(artifacts.read_bytes(artifacts.join(url, HISTORY)))
+    names = [n for n in ("loss", "reconstruction", "kl") if history and n in history[0]]
+    curves = tuple(Curve(n, tuple((p["step"], p[n]) for p in history)) for n in names)
+    yield LineChart("Loss of the training", "optimiser step", "nats per image", curves)
+
+
+def _timings(summary: dict[str, dict[str, Any]]) -> Iterator[StepTiming]:
+    from pipeline.show import summary_line
+
+    for name, counts in summary.items():
+        rows = counts.get("encoded") if counts["stage"] == "encode" else counts.get("rows")
+        yield StepTiming(name, counts["stage"], counts["seconds"], rows, summary_line(counts))
+
+
+def _rows(table: Table, columns: list[str], where: str | None) -> Iterable[dict[str, Any]]:
+    if table.exists():
+        for batch in table.scan(columns, where=where):
+            yield from batch.to_pylist()

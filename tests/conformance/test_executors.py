@@ -1,0 +1,127 @@
+"""One suite for every executor: Ray must leave the tables that the local executor leaves.
+
+The codec is the exact one, so latents must be equal to the bit whatever the batch size, worker count and number of
+splits; fitted numbers agree to rounding, because both executors cut and merge a reduce in the same way.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.executors.base import Executor
+from pipeline.run import RunResult, run_job
+from pipeline.store.store import Store
+from schemas.job import parse_job
+from tests.jobs import image_id, job_data, make_images, rows_of, spoil
+
+pytestmark = pytest.mark.slow
+
+COUNT = 150
+STEPS = [
+    {"stage": "encode", "batch_size": 16},
+    {"stage": "index", "kind": "flat"},
+    {"stage": "fit", "attributes": ["bright", "round"], "estimator": "ols"},
+    {"stage": "fit", "name": "logit", "attributes": ["bright"], "estimator": "logistic", "l2": 1.0},
+    {"stage": "fit", "name": "means", "attributes": ["bright"], "estimator": "mean_difference"},
+    {"stage": "fit", "name": "cells", "attributes": ["bright", "round"], "estimator": "balanced_mean_difference"},
+    {"stage": "traverse", "directions": ["bright"], "coordinates": [0], "strengths": [-2, 0, 2], "limit": 10},
+    {"stage": "interpolate", "pairs": "random", "count": 5, "frames": 4},
+    {"stage": "interpolate", "name": "near", "pairs": "nearest", "count": 3, "frames": 3},
+    {"stage": "render", "to": "RENDERS", "layout": "strip", "format": "png"},
+    {"stage": "traverse", "name": "again", "directions": ["round"], "strengths": [0, 1], "limit": 40},
+    {"stage": "render", "name": "tars", "to": "RENDERS", "layout": "shards", "format": "png", "shard_rows": 16},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_images(tmp_path_factory.mktemp("images"), COUNT)
+    spoil(folder, 9)
+    return folder
+
+
+def run(folder: Path, out: Path, executor: Executor, **changes: Any) -> RunResult:
+    steps = [{**s, "to": str(out / "renders")} if "to" in s else dict(s) for s in changes.pop("steps", STEPS)]
+    steps[0].update(changes.pop("encode", {}))
+    job = parse_job(job_data(folder, out / "store", steps=steps, **changes))
+    return run_job(job, report=lambda event: None, executor=executor)
+
+
+@pytest.fixture(scope="module")
+def reference(images: Path, local: Executor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reference")
+    run(images, out, local)
+    return out
+
+
+def same_rows(a: pa.Table, b: pa.Table, *, but: tuple[str, ...]) -> None:
+    assert a.schema.names == b.schema.names
+    for name in a.schema.names:
+        if name not in but:
+            assert a.column(name).to_pylist() == b.column(name).to_pylist(), name
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_size"), [(1, 16), (2, 7), (3, 64)], ids=["one worker", "two workers", "three workers"]
+)
+def test_ray_equals_local(
+    images: Path,
+    reference: Path,
+    ray_executor: Callable[..., Executor],
+    tmp_path: Path,
+    workers: int,
+    batch_size: int,
+) -> None:
+    run(images, tmp_path, ray_executor(workers=workers), encode={"batch_size": batch_size})
+    compare(reference, tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+def test_any_batch_size_gives_the_same_table(
+    images: Path, reference: Path, local: Executor, tmp_path: Path, batch_size: int
+) -> None:
+    run(images, tmp_path, local, encode={"batch_size": batch_size}, steps=STEPS[:1])
+    for kind in ("latents", "failures"):
+        same_rows(
+            rows_of(reference / "store", kind), rows_of(tmp_path / "store", kind), but=("run_id", "encoded_at", "at")
+        )
+
+
+def compare(a: Path, b: Path) -> None:
+    """Every table and every written file of two runs."""
+    for kind in ("latents", "failures"):
+        same_rows(rows_of(a / "store", kind), rows_of(b / "store", kind), but=("run_id", "encoded_at", "at"))
+    assert rows_of(a / "store").num_rows + rows_of(a / "store", "failures").num_rows == COUNT
+    assert rows_of(a / "store", "failures").num_rows == len(range(0, COUNT, 9))
+    directions = [Store.open(str(x / "store")).directions().scan() for x in (a, b)]
+    found = [sorted((r for batch in d for r in batch.to_pylist()), key=lambda r: r["key"]) for d in directions]
+    assert [r["key"] for r in found[0]] == [r["key"] for r in found[1]]
+    for mine, other in zip(*found, strict=True):
+        assert mine["status"] == "ok", mine
+        np.testing.assert_allclose(mine["vector"], other["vector"], rtol=0, atol=1e-9)
+        for name in ("sigma", "raw_norm", "intercept", "separation", "auc"):
+            np.testing.assert_allclose(mine[name], other[name], rtol=1e-9)
+        assert (mine["n"], mine["n_positive"]) == (other["n"], other["n_positive"])
+    files = [
+        {p.relative_to(x / "renders"): p.read_bytes() for p in (x / "renders").rglob("*") if p.is_file()}
+        for x in (a, b)
+    ]
+    assert files[0].keys() == files[1].keys()
+    assert files[0] == files[1]
+
+
+def test_running_again_does_nothing(images: Path, local: Executor, tmp_path: Path) -> None:
+    run(images, tmp_path, local)
+    table = rows_of(tmp_path / "store")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "renders").rglob("*") if p.is_file()}
+    result = run(images, tmp_path, local)
+    assert result.steps["encode"]["encoded"] == 0
+    assert result.steps["render"]["written"] == result.steps["tars"]["written"] == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert rows_of(tmp_path / "store").equals(table)
+    assert table["id"].to_pylist() == sorted(set(table["id"].to_pylist()))
+    assert set(table["id"].to_pylist()) <= {image_id(i) for i in range(COUNT)}
