@@ -121,14 +121,16 @@ def open_write(url: str, options: Options = None) -> Iterator[IO[bytes]]:
                 retrying(url, options, lambda fs, path: fs.put_file(spool.name, path))
         return
     target = local_path(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".latentmill-{uuid.uuid4().hex}.part")
+    moved = False
     try:
-        with part.open("xb") as out:
+        with _new_file(part) as out:
             yield out
         part.replace(target)
+        moved = True
     finally:
-        part.unlink(missing_ok=True)
+        if not moved:
+            part.unlink(missing_ok=True)
 
 
 def from_store_options(options: Mapping[str, str]) -> dict[str, str]:
@@ -172,13 +174,35 @@ def open_filesystem(url: str, options: Options = None) -> tuple[fsspec.AbstractF
         raise explained(url, error) from error
 
 
+class Remote:
+    """One filesystem, shared by threads, made anew after a fault. Opened where it is made: SourceError when it cannot be."""
+
+    def __init__(self, url: str, options: Options = None) -> None:
+        self._url, self._options = url, options
+        self.fs, self.path = open_filesystem(url, options)
+
+    def __call__(self, action: Callable[[fsspec.AbstractFileSystem], T]) -> T:
+        """`action(filesystem)`, again after faults that may pass (`faults.persist`)."""
+        return persist(self._url, lambda: action(self.fs), self._renew)
+
+    def _renew(self) -> None:
+        type(self.fs).clear_instance_cache()
+        self.fs, _ = open_filesystem(self._url, self._options)
+
+
 def retrying(url: str, options: Options, action: Callable[[fsspec.AbstractFileSystem, str], T]) -> T:
-    """`action(filesystem, path)`, again after faults that may pass, each time with a filesystem made anew (`faults.persist`)."""
-    return persist(
-        url,
-        lambda: action(*open_filesystem(url, options)),
-        renew=lambda: type(open_filesystem(url, options)[0]).clear_instance_cache(),
-    )
+    """`action(filesystem, path)` for one URL, again after faults that may pass, each time with a filesystem made anew."""
+    remote = Remote(url, options)
+    return remote(lambda fs: action(fs, remote.path))
+
+
+def _new_file(path: Path) -> IO[bytes]:
+    """A new file, its folder made only when it is missing: renders write millions of small files into few folders."""
+    try:
+        return path.open("xb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
 
 
 @contextmanager
