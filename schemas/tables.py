@@ -78,14 +78,16 @@ def pixels_schema(height: int, width: int, labels: pa.StructType | None) -> pa.S
             pa.field("height", pa.int32()),
             pa.field("error", pa.string()),
             pa.field("message", pa.string()),
-            pa.field(
-                "pixels",
-                pa.list_(pa.uint8(), height * width * 3),
-                metadata={b"shape": json.dumps([height, width, 3]).encode()},
-            ),
+            picture_field(height, width),
             *([pa.field("labels", labels)] if labels is not None and len(labels) else []),
         ]
     )
+
+
+def picture_field(height: int, width: int) -> pa.Field:
+    """The `pixels` column: uint8 RGB, row-major H×W×3, its shape in the metadata."""
+    shape = json.dumps([height, width, 3]).encode()
+    return pa.field("pixels", pa.list_(pa.uint8(), height * width * 3), metadata={b"shape": shape})
 
 
 def latent_field(name: str, spec: LatentSpec, dtype: str) -> pa.Field:
