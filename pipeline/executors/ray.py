@@ -47,14 +47,15 @@ class RayExecutor:
         splits = len(job.splits)
         if not splits:
             return
+        workers = self._workers(splits)
         legs = ray.data.range(splits, override_num_blocks=splits)
         legs = legs.map_batches(_Read(job.splits), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
         legs = legs.map_batches(
             _Compute,
-            fn_constructor_args=(job.stage, self._spec.device, self._threads()),
+            fn_constructor_args=(job.stage, self._spec.device, self._threads(workers)),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=self._workers(splits)),
+            compute=ActorPoolStrategy(size=workers),
             num_cpus=self._actor_cpus(),
             num_gpus=self._spec.gpus_per_worker or None,
         )
@@ -84,7 +85,8 @@ class RayExecutor:
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
         # A node that dies takes the task with it; Ray runs it again, and the task itself goes on from its last state.
-        remote = ray.remote(num_cpus=1, num_gpus=self._spec.gpus_per_worker or None, max_retries=3)(_stream)
+        cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        remote = ray.remote(num_cpus=cpus, num_gpus=self._spec.gpus_per_worker or None, max_retries=3)(_stream)
         for item in remote.options(num_returns="streaming").remote(task, self._spec.device):
             yield ray.get(item)
 
@@ -106,23 +108,25 @@ class RayExecutor:
                     "join a cluster with GPUs, or leave gpus_per_worker at 0",
                 )
         else:
-            wanted = int(cluster.get("CPU", 1)) // 2
+            # One actor a core with one torch thread each beats fewer with more: no thread waits for another.
+            wanted = int(cluster.get("CPU", 1))
         return max(1, min(wanted, splits))
 
     def _actor_cpus(self) -> float:
         """CPU share of one actor, so that reads and writes always find room beside a full pool."""
         return 1.0 if self._spec.gpus_per_worker else 0.5
 
-    def _threads(self) -> int | None:
-        """Torch threads of one actor on CPU. Two actors that each take every core only wait for each other."""
+    def _threads(self, workers: int) -> int | None:
+        """Torch threads of one actor on CPU, so that all of them together have the cluster's cores; None on a GPU."""
         if self._spec.gpus_per_worker:
             return None
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        nodes = max(1, sum(1 for n in ray.nodes() if n["Alive"]))
-        return max(1, cpus // nodes // max(1, self._workers(10**9) // nodes))
+        return max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
 
 
 def _stream(task: Callable[[str], Iterator[Item]], device: str) -> Iterator[Item]:
+    import torch
+
+    torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     yield from task(resolve_device(device))
 
 
@@ -135,8 +139,9 @@ class _Read:
     def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
         for index in numbers["id"].to_pylist():
             started = time.perf_counter()
-            table = pa.Table.from_batches(list(self._splits.read(index)))
-            yield _stamped(table, "read", time.perf_counter() - started)
+            batches = list(self._splits.read(index))
+            if batches:  # a render split may have nothing left to draw
+                yield _stamped(pa.Table.from_batches(batches), "read", time.perf_counter() - started)
 
 
 class _Compute:

@@ -96,7 +96,7 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
     reader = ImageReader(ctx.job.source, codec.spec.preprocess)
     job = MapJob(
         splits=WorkSplits(work.spill, reader, step.batch_size),
-        stage=OnWorker(codec, partial(Encode, latents=schema, run_id=ctx.run_id)),
+        stage=OnWorker(codec, partial(Encode, schema=schema, run_id=ctx.run_id)),
         sink=EncodeSink(ctx.latents, ctx.failures, schema, ctx.run_id),
         batch_rows=step.batch_size,
         row_bytes=row_bytes,

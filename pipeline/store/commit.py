@@ -3,9 +3,8 @@
 Workers write data files that no version refers to; one commit makes them visible, together with the removal of the rows
 they replace. Three rules make it exactly once:
 - A commit reads the newest version, finds its own token in the table's config, and is prepared against that very version.
-- Lance is told not to retry (`max_retries=0`): every conflict and every lost answer comes back here, and before a second
-  try the attempt's id is looked up in the transactions since. (Lance's own retry would meet its own commit as a
-  stranger's after a lost answer and append the rows twice.)
+- Lance is told not to retry (`max_retries=0`): every conflict comes back here, so that the token is looked at again, and
+  every error of unknown outcome, so that the attempt's id is looked up in the transactions since, before a second try.
 - `fence` writes the new token and then commits a projection onto the same schema, an empty change that conflicts with any
   append or update prepared before it. (`Restore` would fence too, but it conflicts with nothing itself: a stale one
   silently undoes what came after.) A zombie's commit therefore lands before the fence, where the new holder sees it, or never.
@@ -115,10 +114,15 @@ def fence(ref: TableRef, token: int) -> None:
             dataset.update_config({TOKEN: str(token)})
             # Looked at again from the top: between the two commits an even newer holder may have come.
             return attempt()
-        _commit(dataset, lance.LanceOperation.Project(dataset.lance_schema), {})
+        _commit(dataset, barrier(dataset), {})
         return True
 
     _persist(ref, "fencing", attempt)
+
+
+def barrier(dataset: Any) -> Any:
+    """An operation that changes nothing and conflicts both ways with every append, update, delete and other barrier."""
+    return lance.LanceOperation.Project(dataset.lance_schema)
 
 
 def check_token(dataset: Any, ref: TableRef, token: int) -> None:
