@@ -7,7 +7,6 @@ failures; a death between the two leaves an old failure row beside a new latent,
 
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +39,7 @@ class Committer:
         self.bytes = 0
         self.commits = 0
         self.first_commit_at: float | None = None
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
         for table in (latents, failures):
             table.fence(lease.token)
 
@@ -55,7 +54,7 @@ class Committer:
         self.taken += receipt.rows
         self.bytes += receipt.bytes
         for kind, spent in receipt.seconds.items():
-            self.seconds[kind] += spent
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + spent
         if sum(r.rows for r in self._waiting) >= self._rows or time.monotonic() - self._last >= self._seconds:
             self.commit()
 

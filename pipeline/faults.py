@@ -88,6 +88,11 @@ def faults() -> tuple[type[BaseException], ...]:
     return (OSError, *[kind for kind in loaded if kind is not None])
 
 
+def read_faults() -> tuple[type[BaseException], ...]:
+    """`faults()`, and what they become after retries: everything a read can end with that is not the job's fault."""
+    return (TransientReadError, *faults())
+
+
 def persist(url: str, attempt: Callable[[], T], renew: Callable[[], None]) -> T:
     """`attempt()`, and after a fault that may pass again, with growing pauses; `renew` throws away what it went through.
 

@@ -81,7 +81,7 @@ def list_source(spec: SourceSpec, *, latents: Table | None, failures: Table | No
     holds an id twice.
     """
     source = open_source(spec)
-    labels = LabelIndex.open(spec.labels) if spec.labels is not None else None
+    labels = LabelIndex.open(spec.labels, source=spec, beside=source.label_types()) if spec.labels is not None else None
     schema = _spill_schema(source, labels)
     folder = tempfile.TemporaryDirectory(prefix="latentmill-listing-")
     path = Path(folder.name) / "listing.arrow"

@@ -75,9 +75,11 @@ def job_data(folder: Path, store: Path | str, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def rows_of(store: Path | str, kind: str = "latents", **options: Any) -> pa.Table:
-    """All rows of the dataset's latents or failures table, sorted by id."""
-    opened = Store.open(str(store), create=False, **options)
-    names = [n for n in opened.table_names() if f".{kind}" in n]
-    assert len(names) == 1, names
-    return pa.Table.from_batches(opened.table(names[0]).scan()).sort_by("id")
+def rows_of(store: Path | str, kind: str = "latents") -> pa.Table:
+    """All rows of the dataset's latents or failures table on disk, sorted by id; an empty table when there is none."""
+    names = [p.name.removesuffix(".lance") for p in Path(store).glob(f"*.{kind}.*.lance")]
+    assert len(names) <= 1, names
+    if not names:
+        return pa.table({"id": pa.array([], pa.string())})
+    table = Store.open(str(store)).table(names[0])
+    return pa.Table.from_batches(table.scan(), table.schema).sort_by("id")

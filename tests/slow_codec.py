@@ -22,10 +22,10 @@ class SlowCodec:
 
     @property
     def latent(self) -> LatentSpec:
-        return self.latent_spec(None)
+        return self.latent_of(None)
 
     @staticmethod
-    def latent_spec(spec) -> LatentSpec:
+    def latent_of(spec) -> LatentSpec:
         return LatentSpec(shape=(12,), space="z")
 
     @property

@@ -1,7 +1,6 @@
 """The encode step: listing → what the tables lack → pixels → latents → commits → a recount that must come out even."""
 
-from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -53,7 +52,7 @@ class Figures:
     commits: int = 0
     bytes: int = 0
     first_commit_at: float | None = None
-    worker_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    worker_seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, committer: Committer) -> None:
         self.encoded += committer.committed
@@ -61,10 +60,13 @@ class Figures:
         self.bytes += committer.bytes
         self.first_commit_at = self.first_commit_at or committer.first_commit_at
         for kind, seconds in committer.seconds.items():
-            self.worker_seconds[kind] += seconds
+            self.worker_seconds[kind] = self.worker_seconds.get(kind, 0.0) + seconds
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"worker_seconds": {k: round(v, 3) for k, v in self.worker_seconds.items()}}
+        seconds = {kind: round(spent, 3) for kind, spent in self.worker_seconds.items()}
+        return {name: getattr(self, name) for name in ("encoded", "commits", "bytes", "first_commit_at")} | {
+            "worker_seconds": seconds
+        }
 
 
 def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[np.bool_], figures: Figures) -> None:
@@ -96,7 +98,7 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
     reader = ImageReader(ctx.job.source, codec.spec.preprocess)
     job = MapJob(
         splits=WorkSplits(work.spill, reader, step.batch_size),
-        stage=OnWorker(codec, partial(Encode, schema=schema, run_id=ctx.run_id)),
+        stage=OnWorker(codec, partial(Encode, latents=schema, run_id=ctx.run_id)),
         sink=EncodeSink(ctx.latents, ctx.failures, schema, ctx.run_id),
         batch_rows=step.batch_size,
         row_bytes=row_bytes,

@@ -79,7 +79,7 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_io(error: BaseException) -> bool:
     """Whether the store, not the request, was at fault: the outcome of a commit is unknown then."""
-    return bool(re.search(r"LanceError\(IO\)|Generic \w+ error|error sending request|timed out", str(error)))
+    return bool(re.search(r"LanceError\(IO\)|result for version \d+ is unknown|Generic \w+ error|error sending request|timed out", str(error)))
 
 
 def brief(error: BaseException) -> str:
