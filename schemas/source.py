@@ -77,6 +77,9 @@ class TarSource(_Source):
 
     kind: Literal["tar"] = "tar"
     images: str = Field(description="glob of uncompressed .tar shards; the image id is `<member path without suffix>`")
+    image_member: str | None = Field(
+        None, description="suffix of the member that is the image (`input.png`); default: the sample's one image"
+    )
     label_member: str | None = Field(
         None, description="suffix of a member that holds labels, `json` (an object) or `cls` (a class)"
     )

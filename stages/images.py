@@ -16,21 +16,9 @@ from stages import jpeg, raster
 from stages.jpeg import Undecodable
 from stages.preprocess import fit, orient, smallest_source
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-    ]  # what a folder of images is filtered by
-)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
+"""What a folder of images is filtered by, in any case. Only a hint: formats are told by their signatures."""
+
 _READ = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
