@@ -79,7 +79,7 @@ def list_names(url: str, options: Options = None) -> list[str]:
 
 def remove_tree(url: str, options: Options = None) -> None:
     """Removes a folder and all below it; does nothing when there is none. Refuses the root of a disk, bucket or scheme."""
-    path = str(local_path(url)) if is_local(url) else url.split("://", 1)[1]
+    path = str(local_path(url).absolute()) if is_local(url) else url.split("://", 1)[1]
     if not [part for part in path.split("/") if part][1:]:
         raise JobError.one("url", url, "this is the root of a place, not a folder in it.", "name a folder below it")
     if is_local(url):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from schemas.errors import SourceError, TransientReadError
+from schemas.errors import JobError, SourceError, TransientReadError
 
 T = TypeVar("T")
 
@@ -96,11 +96,18 @@ def read_faults() -> tuple[type[BaseException], ...]:
 def persist(url: str, attempt: Callable[[], T], renew: Callable[[], None]) -> T:
     """`attempt()`, and after a fault that may pass again, with growing pauses; `renew` throws away what it went through.
 
-    Raises TransientReadError when every attempt failed, SourceError when there are no credentials; other errors as they are.
+    Raises TransientReadError when every attempt failed, SourceError when there are no credentials, JobError for storage
+    options that the driver does not know; other errors as they are.
     """
     for failed in range(ATTEMPTS):
         try:
             return attempt()
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise JobError.one(
+                "storage_options", url, f"{error}.", "use the options that its fsspec driver takes"
+            ) from error
         except faults() as error:
             if is_permission(error) and not isinstance(error, PermissionError):
                 raise explained(url, error) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from fsspec.asyn import sync
 
@@ -30,8 +30,7 @@ SPAN_BYTES = 16 * 2**20  # one request for neighbouring members of a shard
 GAP_BYTES = 256 * 2**10  # unwanted bytes between them that are read along rather than asked around
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One row to fetch. `offset` and `size` cut a member out of a shard; without `offset` the whole object is meant."""
 
     index: int
