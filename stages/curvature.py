@@ -1,0 +1,113 @@
+"""Curvature of logistic losses from part of the rows: what makes a distributed Newton method short.
+
+The Hessian of one problem is Σ q x xᵀ with q = p(1 − p) and x = (latent − centre, 1). A row is taken with chance
+min(1, k·q/Σq) and weight q over that chance, so the rows near the boundary, which carry the curvature, are the ones paid for, and k of
+them tell it within √(coefficients/k). Whether a row is taken follows from the hash of its id.
+Where one matrix a problem is too much memory, all problems share the spectrum of the latents, scaled by each one's mean q.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+
+from stages.newton import Floats
+from stages.row_hash import Hashes, fractions
+
+MAX_BYTES = 2**28
+"""Of the Hessians of all problems together."""
+ROWS_A_COEFFICIENT = 64
+_JITTER = 1e-6
+"""Of a diagonal: above the rounding of float32 products, far below the curvature of anything that can be estimated."""
+
+Latents = npt.NDArray[np.float32]
+
+
+def logistic_curvature(margin: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """p(1 − p) at a margin, never quite 0."""
+    return np.asarray(np.maximum((1 - np.tanh(margin / 2) ** 2) / 4, np.float32(1e-12)))
+
+
+def estimated_hessian(
+    latents: Latents, q: npt.NDArray[np.float32], hashes: Hashes, *, total: float, rows: int = ROWS_A_COEFFICIENT
+) -> Floats:
+    """Of the rows at hand, (coefficients, coefficients). latents (rows, d) centred; q (rows,).
+
+    `total`: Σq of all rows that are to be drawn from; `rows` a coefficient are drawn, and more where that costs little.
+    """
+    d = latents.shape[1]
+    wanted = max(rows * d, 2**26 // d**2)
+    chance = np.minimum(1.0, wanted / max(total, 1e-30) * q.astype(np.float64))
+    taken = np.flatnonzero(fractions(hashes, "curvature") < chance)
+    root = np.sqrt(q[taken] / chance[taken]).astype(np.float32)
+    x = np.empty((len(taken), d + 1), np.float32)
+    np.multiply(latents[taken], root[:, None], out=x[:, :d])
+    x[:, d] = root
+    return np.asarray(x.T @ x, np.float64)
+
+
+class Curvature:
+    """The Hessian of every problem, factored."""
+
+    def __init__(self, hessians: list[Floats], penalty: Floats) -> None:
+        """hessians: of the losses over the whole dataset; penalty (coefficients,): the weight of ½w² beside them."""
+        self._penalty = penalty
+        self._hessians = hessians
+        self._factors = [self._factor(h) for h in hessians]
+
+    def replaced(self, problems: npt.NDArray[np.int64], hessians: list[Floats], penalty: Floats) -> "Curvature":
+        """The same with better Hessians for some problems."""
+        better = dict(zip(problems.tolist(), hessians, strict=True))
+        return Curvature([better.get(i, h) for i, h in enumerate(self._hessians)], penalty)
+
+    def solve(self, gradients: Floats, of: npt.NDArray[np.int64]) -> Floats:
+        """gradients (coefficients, any number) → inverse Hessian × gradient, each with the Hessian of problem `of[i]`."""
+        return np.column_stack([cho_solve(self._factors[i], g) for i, g in zip(of, gradients.T, strict=True)])
+
+    def standard_errors(self, problem: int) -> Floats:
+        """Of the penalised estimate, (coefficients,): √diag of (H + P)⁻¹ H (H + P)⁻¹."""
+        inverse = cho_solve(self._factors[problem], np.eye(len(self._penalty)))
+        variance = np.einsum("ij,ij->i", inverse @ self._hessians[problem], inverse)
+        return np.asarray(np.sqrt(np.maximum(variance, 0)))
+
+    def _factor(self, hessian: Floats) -> tuple[Floats, bool]:
+        # The floor keeps a factor possible where latents are constant or collinear.
+        diagonal = np.diagonal(hessian)
+        floor = _JITTER * np.maximum(diagonal, 1e-9 * diagonal.mean() + 1e-30)
+        factor: tuple[Floats, bool] = cho_factor(hessian + np.diag(self._penalty + floor))
+        return factor
+
+
+class SharedCurvature:
+    """One spectrum of the latents for all problems; for dimensions where their Hessians do not fit in memory."""
+
+    def __init__(self, latents: Latents, q: npt.NDArray[np.float32], penalty: Floats, *, scale: float) -> None:
+        """latents (rows, d) centred and q (rows, problems) of a sample; penalty (coefficients,); `scale`: all rows ÷ sampled rows."""
+        x = latents.astype(np.float64)
+        m, d = x.shape
+        self._units = np.maximum(np.sqrt((x * x).mean(0)), 1e-30)
+        x /= self._units
+        values, self._vectors = _spectrum(x)
+        shrink = d / (d + m)
+        rows = scale * q.sum(0, dtype=np.float64)
+        penalty = (penalty[:-1] / self._units**2).mean()
+        self._along = np.outer((1 - shrink) * values + shrink, rows) + penalty
+        self._across = shrink * rows + penalty
+        self._intercept = rows
+
+    def solve(self, gradients: Floats, of: npt.NDArray[np.int64]) -> Floats:
+        """gradients (coefficients, any number) → approximate inverse Hessian × gradient, each of problem `of[i]`."""
+        scaled = gradients[:-1] / self._units[:, None]
+        inside = self._vectors.T @ scaled
+        solved = self._vectors @ (inside / self._along[:, of]) + (scaled - self._vectors @ inside) / self._across[of]
+        return np.vstack([solved / self._units[:, None], gradients[-1] / self._intercept[of]])
+
+
+def _spectrum(x: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (r,) and vectors (d, r) of xᵀx/m, through the smaller of the two Gram matrices."""
+    m, d = x.shape
+    if d <= m:
+        values, vectors = np.linalg.eigh(x.T @ x / m)
+        return np.maximum(values, 0), vectors
+    values, left = np.linalg.eigh(x @ x.T / m)
+    kept = values > 1e-10 * values[-1]
+    return values[kept], x.T @ left[:, kept] / np.sqrt(m * values[kept])

@@ -1,0 +1,256 @@
+"""The fit step: directions of all attributes from labelled latents, whatever the rows' order and however they are split.
+
+Closed forms take one pass over the data for all attributes, logistic regression one a Newton step; one more measures σ,
+separation and held-out AUC. The stored direction uses every row; what is measured on held-out rows belongs to a fit
+without them. `fit` is a generator of passes (stages/stage.py): whoever drives it decides where they run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import JobError, Problem
+from schemas.source import LabelType
+from schemas.steps import FitStep
+from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
+from stages.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs
+from stages.closed_forms import class_evidence, class_status, difference_of_means, hopeless_estimate, least_squares
+from stages.direction import Direction, Estimate, FitStatus
+from stages.logistic import LogisticFit, logistic
+from stages.moments import Moments
+from stages.regression import Regressed, Regression, in_sample
+from stages.scoring import Scores, Scoring, Spread, spreads
+from stages.stage import Passes
+from stages.survey import Survey, Surveyed
+
+FULL_MOMENTS_DIM = 4096
+"""Up to this dimension a fit without a holdout keeps Σzzᵀ, and needs no second pass."""
+
+
+@dataclass(slots=True)
+class Fitted:
+    """What the estimators found: an estimate a column on all rows, one on the training rows, and moments of all rows."""
+
+    columns: tuple[Column, ...]
+    stored: list[Estimate]
+    trial: list[Estimate]
+    everything: Moments
+    non_finite: int
+    spreads: list[Spread] | None = None
+    """Set where the first pass could measure them too."""
+
+
+def check_fit(step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str]) -> list[Problem]:
+    """What makes the step impossible for these attributes, given every label's type; nothing is read."""
+    problems = []
+    if step.estimator != "ols":
+        for name in attributes:
+            if labels[name] in ("int", "float"):
+                fix = "use estimator: ols, or declare it bool or category in source.labels.types"
+                reason = f"{step.estimator} needs classes, and this is {labels[name]}."
+                problems.append(Problem(f"{step.name}.attributes", name, reason, fix))
+    for name in _controls(step, attributes):
+        if labels[name] == "float":
+            fix = "name controls that are bool, int or category, or use estimator: ols"
+            problems.append(
+                Problem(f"{step.name}.controls", name, "cells need few distinct values, and this is float.", fix)
+            )
+    return problems
+
+
+def fit(
+    step: FitStep, attributes: Mapping[str, LabelType], *, dim: int, labels: Mapping[str, LabelType] | None = None
+) -> Passes[Any, list[Direction]]:
+    """A generator of reduce stages over batches with `id`, `latent` (dim numbers) and `labels`; returns one Direction a column.
+
+    `attributes`: what to fit, in order; `labels`: types of all labels, needed when `step.controls` names others.
+    Raises JobError for what can never be fitted; what these rows cannot tell becomes a typed status.
+    """
+    if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes)):
+        raise JobError(problems)
+    columns = yield from _columns(step, attributes)
+    match step.estimator:
+        case "ols":
+            fitted = yield from _least_squares(step, columns, dim)
+        case "logistic":
+            fitted = yield from _logistic(step, columns, dim)
+        case _:
+            fitted = yield from _differences(step, columns, dim, _controls(step, list(attributes)))
+    if fitted.spreads is None:
+        fitted.spreads = yield from _measured(step, fitted)
+    return [_direction(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
+
+
+def _controls(step: FitStep, attributes: Sequence[str]) -> tuple[str, ...]:
+    if step.estimator != "balanced_mean_difference":
+        return ()
+    return tuple(attributes) if step.controls is None else step.controls
+
+
+def _columns(step: FitStep, attributes: Mapping[str, LabelType]) -> Passes[Any, tuple[Column, ...]]:
+    """One pass to learn the values of categories, where there are any."""
+    categories = tuple(name for name, kind in attributes.items() if kind == "category")
+    counts = (yield Census(categories)) if categories else {}
+    if crowded := [name for name in categories if counts[name] is None]:
+        fix = "fit fewer, coarser categories"
+        reason = f"more than {MAX_VALUES} values: one direction a value would be meaningless."
+        raise JobError([Problem(f"{step.name}.attributes", name, reason, fix) for name in crowded])
+    return columns_of(attributes, {name: sorted(counts[name]) for name in categories})
+
+
+# ----------------------------------------------------------------------------------------------- differences of means
+
+
+def _differences(
+    step: FitStep, columns: tuple[Column, ...], dim: int, controls: tuple[str, ...]
+) -> Passes[Any, Fitted]:
+    stage = CellPass(columns, controls, dim, step.holdout)
+    table: CellTable = yield stage
+    if table.overflow:
+        reason = f"their combinations make more than {MAX_CELLS} cells, or more than fits in memory."
+        fix = "name the few that matter, such as `controls: [age_group]`; or use estimator: ols"
+        raise JobError.one(f"{step.name}.controls", list(controls), reason, fix)
+
+    def estimates(cells: Cells) -> list[Estimate]:
+        return [difference_of_means(class_pairs(cells, stage, i)) for i in range(len(columns))]
+
+    return Fitted(columns, estimates(table.all_rows()), estimates(table.train), table.everything, table.non_finite)
+
+
+# ----------------------------------------------------------------------------------------------- forward least squares
+
+
+def _least_squares(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[Any, Fitted]:
+    full = step.holdout == 0 and dim <= FULL_MOMENTS_DIM
+    members = tuple(range(len(columns)))
+    state: Regressed = yield Regression(columns, members, dim, step.holdout, full)
+    hopeless = {i: e for i, column in enumerate(columns) if (e := hopeless_estimate(state.counts, i, column))}
+    if any(state.counts.known[i] < state.counts.rows for i in hopeless):
+        # A column that cannot be fitted must not cost the others the rows on which it alone is missing.
+        members = tuple(i for i in members if i not in hopeless)
+        state = yield Regression(columns, members, dim, step.holdout, full)
+    train, held_out = state.complete
+    together = train.merged(held_out)
+
+    def estimates(moments: Moments) -> list[Estimate]:
+        found = dict(zip(members, least_squares(moments, [columns[i] for i in members], l2=step.l2), strict=True))
+        return [hopeless.get(i) or found[i] for i in range(len(columns))]
+
+    everything = together.latents_only().merged(state.incomplete)
+    fitted = Fitted(columns, estimates(together), estimates(train), everything, state.non_finite)
+    if full and len(members) == len(columns) and state.incomplete.n == 0:
+        fitted.spreads = [in_sample(together, e, i, columns[i], step.confidence) for i, e in enumerate(fitted.stored)]
+    return fitted
+
+
+# ----------------------------------------------------------------------------------------------- logistic regression
+
+
+def _logistic(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[Any, Fitted]:
+    survey: Surveyed = yield Survey(columns, dim, step.holdout)
+    hopeless = {i: e for i, column in enumerate(columns) if (e := hopeless_estimate(survey.counts, i, column))}
+    usable = [i for i in range(len(columns)) if i not in hopeless]
+    trained = survey.training.pick(usable)
+    training = (np.minimum(trained.positive, trained.known - trained.positive) >= 2) & (step.holdout > 0)
+    fits = yield from logistic(
+        [columns[i] for i in usable], survey.pick(usable), training=training, l2=step.l2, holdout=step.holdout
+    )
+    found = dict(zip(usable, fits, strict=True))
+    stored = [hopeless.get(i) or _estimate(found[i][0], survey.counts, i) for i in range(len(columns))]
+    trial = [hopeless.get(i) or _estimate(found[i][1], survey.training, i) for i in range(len(columns))]
+    return Fitted(columns, stored, trial if step.holdout else stored, survey.everything, survey.non_finite)
+
+
+def _estimate(fit: LogisticFit | None, counts: LabelCounts, i: int) -> Estimate:
+    evidence = class_evidence(counts, i)
+    if fit is None:
+        return Estimate(class_status(evidence), evidence)
+    if fit.parted:
+        fix = "a plane parts the classes, so there is no optimum; set l2 above 0"
+        return Estimate(FitStatus.SEPARABLE, evidence, fix)
+    if not fit.converged:
+        fix = "the classes are nearly parted, or latents collinear; set l2 above 0"
+        return Estimate(FitStatus.NOT_CONVERGED, evidence, fix)
+    status = FitStatus.OK if fit.coefficients.any() else FitStatus.ZERO_NORM
+    return Estimate(status, evidence, "", fit.coefficients, fit.standard_error, fit.intercept)
+
+
+# ----------------------------------------------------------------------------------------------- measures and results
+
+
+def _measured(step: FitStep, fitted: Fitted) -> Passes[Any, list[Spread]]:
+    """The scoring pass; none when there is no direction to measure along."""
+    stored = _unit_rows(fitted.stored, fitted.everything.dim)
+    if not stored.any():
+        return [Spread()] * len(fitted.columns)
+    variance = fitted.everything.z_variance
+    scale = np.sqrt(stored**2 @ variance)
+    stage = Scoring(
+        columns=fitted.columns,
+        stored=stored,
+        trial=_unit_rows(fitted.trial, fitted.everything.dim),
+        centre=fitted.everything.z_mean,
+        scale=np.where(scale > 0, scale, 1.0),
+        holdout=step.holdout,
+    )
+    scores: Scores = yield stage
+    return spreads(scores, stage, confidence=step.confidence)
+
+
+def _unit_rows(estimates: Sequence[Estimate], dim: int) -> Floats:
+    rows = np.zeros((len(estimates), dim))
+    for row, estimate in zip(rows, estimates, strict=True):
+        if estimate.status is FitStatus.OK and estimate.coefficients is not None:
+            row[:] = estimate.coefficients / np.linalg.norm(estimate.coefficients)
+    return rows
+
+
+def _direction(step: FitStep, fitted: Fitted, i: int, attributes: tuple[str, ...]) -> Direction:
+    assert fitted.spreads is not None
+    estimate, spread, everything = fitted.stored[i], fitted.spreads[i], fitted.everything
+    has_vector = estimate.status is FitStatus.OK
+    direction = Direction(
+        attribute=fitted.columns[i].name,
+        attributes=attributes,
+        estimator=step.estimator,
+        status=str(FitStatus.NO_ROWS if everything.n == 0 else estimate.status),
+        message=_message(fitted, i, spread if step.holdout and has_vector else None),
+        confidence=step.confidence,
+        n=estimate.evidence.n,
+        n_positive=estimate.evidence.n_positive,
+        n_negative=estimate.evidence.n_negative,
+        non_finite=fitted.non_finite,
+    )
+    if not has_vector or estimate.coefficients is None:
+        return direction
+    norm = float(np.linalg.norm(estimate.coefficients))
+    separation, auc = spread.separation or (None, None, None), spread.auc
+    return replace(
+        direction,
+        vector=estimate.coefficients / norm,
+        raw_norm=norm,
+        standard_error=estimate.standard_error,
+        intercept=estimate.intercept,
+        mean=everything.z_mean,
+        sigma=spread.sigma,
+        separation=separation[0],
+        separation_low=separation[1],
+        separation_high=separation[2],
+        auc=auc.value if auc else None,
+        auc_low=auc.low if auc else None,
+        auc_high=auc.high if auc else None,
+    )
+
+
+def _message(fitted: Fitted, i: int, held_out: Spread | None) -> str | None:
+    """What a reader should know beside the numbers; None when there is nothing. `held_out`: what held-out rows measured."""
+    said = [fitted.stored[i].message]
+    if held_out is not None and fitted.columns[i].binary and held_out.auc is None:
+        trial = fitted.trial[i].status
+        why = "too few of them in a class" if trial is FitStatus.OK else f"the fit without them is {trial}"
+        said.append(f"no held-out AUC: {why}")
+    if fitted.non_finite:
+        said.append(f"{fitted.non_finite} rows with a non-finite latent left out")
+    return "; ".join(part for part in said if part) or None

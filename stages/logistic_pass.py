@@ -1,0 +1,105 @@
+"""One pass of logistic regression: the gradient of many problems at once, and where asked for their curvature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.attributes import Bools, Column
+from stages.curvature import estimated_hessian, logistic_curvature
+from stages.newton import Floats, Slope
+from stages.rows import Block, read_blocks
+
+CLEAR_MARGIN = 1e-3
+"""Logit beyond which a row is on its side for certain, whatever float32 rounded."""
+
+
+@dataclass(slots=True)
+class Summed:
+    """State of a pass: gradient (d + 1, problems), parted (problems,), hessians (problems asked for, d + 1, d + 1)."""
+
+    gradient: Floats
+    parted: Bools
+    hessians: Floats
+
+
+@dataclass(frozen=True)
+class LogisticPass:
+    """A reduce stage over batches with `id`, `latent` and `labels`. Penalties are no part of it.
+
+    Problem i is column `of[i]`, on training rows only where `training[i]`. `weights` (d + 1, problems), the intercept last,
+    belong to latents less `centre` (d,). `precise` computes gradients in float64; otherwise blocks are float32 and their sums
+    float64. `may_part`: watch for weights that part the classes. `curvature`: about Σp(1 − p) of the first problems, those
+    whose Hessians are wanted; these must not be training problems.
+    """
+
+    columns: tuple[Column, ...]
+    of: npt.NDArray[np.int64]
+    training: Bools
+    weights: Floats
+    centre: Floats
+    holdout: float
+    precise: bool = False
+    may_part: bool = True
+    curvature: Sequence[float] = ()
+
+    def start(self) -> Summed:
+        d, p = self.weights.shape
+        return Summed(np.zeros((d, p)), np.ones(p, bool), np.zeros((len(self.curvature), d, d)))
+
+    def add(self, state: Summed, batch: pa.RecordBatch) -> Summed:
+        dtype = np.float64 if self.precise else np.float32
+        for block in read_blocks(batch, self.columns, holdout=self.holdout):
+            x = np.subtract(block.latents, self.centre, dtype=dtype)
+            signs = class_signs(block.values > 0.5, block.known, dtype)[self.of]
+            if self.training.any():
+                signs[self.training] *= ~block.held_out
+            at = slope(x, signs, self.weights, may_part=self.may_part)
+            state.gradient += at.gradient
+            state.parted &= at.parted
+            if self.curvature:
+                self._add_curvature(state, block, x.astype(np.float32, copy=False), signs)
+        return state
+
+    def merge(self, a: Summed, b: Summed) -> Summed:
+        return Summed(a.gradient + b.gradient, a.parted & b.parted, a.hessians + b.hessians)
+
+    def _add_curvature(self, state: Summed, block: Block, x: npt.NDArray[np.float32], signs: npt.NDArray[Any]) -> None:
+        wanted = slice(len(self.curvature))
+        w = self.weights[:, wanted].astype(np.float32)
+        q = logistic_curvature(w[:-1].T @ x.T + w[-1, :, None]) * (signs[wanted] != 0)
+        for i, total in enumerate(self.curvature):
+            state.hessians[i] += estimated_hessian(x, q[i], block.hashes, total=total)
+
+
+def class_signs(positive: Bools, counted: Bools, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
+    """+1 for a positive, −1 for a negative, 0 for a row that does not count; (rows, columns) → (columns, rows)."""
+    signs = positive.T.astype(dtype)
+    signs *= 2
+    signs -= 1
+    signs *= counted.T
+    return signs
+
+
+def slope(x: npt.NDArray[Any], signs: npt.NDArray[Any], weights: Floats, *, may_part: bool) -> Slope:
+    """Gradient of the logistic loss at `weights` (d + 1, problems), and which problems they part without an error.
+
+    x: (rows, d) centred latents, in the precision to compute in; signs: (problems, rows), from `class_signs`.
+    """
+    w = weights.astype(x.dtype)
+    margin = w[:-1].T @ x.T
+    margin += w[-1, :, None]
+    margin *= signs
+    parted = np.zeros(len(margin), bool)
+    if may_part:
+        parted = ~((margin <= CLEAR_MARGIN) & (signs != 0)).any(1)
+    # −s·p(−s·margin) = s·(tanh(s·margin/2) − 1)/2: tanh cannot overflow, and NumPy has a vectorised one.
+    margin *= 0.5
+    residual = np.tanh(margin, out=margin)
+    residual -= 1
+    residual *= signs
+    residual *= 0.5
+    return Slope(np.vstack([x.T @ residual.T, residual.sum(1)]).astype(np.float64), parted)

@@ -1,0 +1,177 @@
+"""The mergeable statistic S = {n, Σz, Σzzᵀ, Σy, Σyyᵀ, Σzyᵀ}: one pass over latents z and labels y, in any order.
+
+Kept centred, in float64, and merged as in Chan, Golub and LeVeque (1983). Invariant: any chunking and any tree of merges
+give the statistic of all rows, up to rounding. A mean is kept in two parts, `origin` + `offset`, where the origin is a
+number near the data: differences of means then lose no digits when the data sit far from zero.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Moments:
+    """Second moments of rows (z, y), z of `dim` latents and y of `labels` columns without gaps.
+
+    `origin`, `offset`: (dim + labels,), their sum is the mean. Scatter about the mean: `zz` (dim, dim), or (dim,) when only
+    its diagonal is kept; `zy` (dim, labels); `yy` (labels, labels).
+    """
+
+    n: int
+    origin: Floats
+    offset: Floats
+    zz: Floats
+    zy: Floats
+    yy: Floats
+
+    @classmethod
+    def empty(cls, dim: int, *, labels: int = 0, full: bool) -> "Moments":
+        """No rows yet; `full` keeps Σzzᵀ, not its diagonal alone."""
+        width = dim + labels
+        return cls(
+            n=0,
+            origin=np.zeros(width),
+            offset=np.zeros(width),
+            zz=np.zeros((dim, dim) if full else dim),
+            zy=np.zeros((dim, labels)),
+            yy=np.zeros((labels, labels)),
+        )
+
+    @classmethod
+    def of(cls, z: npt.NDArray[Any], *, y: Floats | None = None, full: bool) -> "Moments":
+        """The statistic of rows `z` (n, dim) with labels `y` (n, labels); all finite."""
+        n, dim = z.shape
+        y = np.empty((n, 0)) if y is None else y
+        if n == 0:
+            return cls.empty(dim, labels=y.shape[1], full=full)
+        z, z_origin, z_offset = _centred(z)
+        y, y_origin, y_offset = _centred(y)
+        zz = z.T @ z - n * np.outer(z_offset, z_offset) if full else np.einsum("ij,ij->j", z, z) - n * z_offset**2
+        return cls(
+            n=n,
+            origin=np.concatenate([z_origin, y_origin]),
+            offset=np.concatenate([z_offset, y_offset]),
+            zz=zz,
+            zy=z.T @ y - n * np.outer(z_offset, y_offset),
+            yy=y.T @ y - n * np.outer(y_offset, y_offset),
+        )
+
+    @property
+    def dim(self) -> int:
+        return len(self.zz)
+
+    @property
+    def z_mean(self) -> Floats:
+        return (self.origin + self.offset)[: self.dim]
+
+    @property
+    def y_mean(self) -> Floats:
+        return (self.origin + self.offset)[self.dim :]
+
+    @property
+    def z_variance(self) -> Floats:
+        """Of each latent coordinate, divided by n − 1; zeros for fewer than two rows."""
+        diagonal = np.diagonal(self.zz) if self.zz.ndim == 2 else self.zz
+        return np.maximum(diagonal, 0) / max(self.n - 1, 1)
+
+    def absorb(self, other: "Moments") -> None:
+        """Adds `other`'s rows to this statistic, in place."""
+        if other.n == 0:
+            return
+        if self.n == 0:
+            self.origin = other.origin.copy()
+        n, d = self.n + other.n, self.dim
+        delta = (other.origin - self.origin) + (other.offset - self.offset)
+        weight = self.n * other.n / n
+        dz, dy = delta[:d], delta[d:]
+        self.zz += other.zz + weight * (np.outer(dz, dz) if self.zz.ndim == 2 else dz**2)
+        self.zy += other.zy + weight * np.outer(dz, dy)
+        self.yy += other.yy + weight * np.outer(dy, dy)
+        self.offset += delta * (other.n / n)
+        self.n = n
+
+    def merged(self, other: "Moments") -> "Moments":
+        """The statistic of both sets of rows; neither is changed (they may lie in shared, read-only memory)."""
+        both = self.copy()
+        both.absorb(other)
+        return both
+
+    def copy(self) -> "Moments":
+        parts = (self.origin, self.offset, self.zz, self.zy, self.yy)
+        return Moments(self.n, *(part.copy() for part in parts))
+
+    def latents_only(self) -> "Moments":
+        """The same rows without their labels."""
+        d = self.dim
+        return replace(self, origin=self.origin[:d], offset=self.offset[:d], zy=np.zeros((d, 0)), yy=np.zeros((0, 0)))
+
+
+@dataclass(slots=True)
+class GroupMoments:
+    """Count, mean and per-coordinate scatter of z in several groups of rows, which may overlap.
+
+    `n` (groups,); `origin` (dim,) is shared; `offset` and `scatter` (groups, dim). A group without rows has zeros.
+    """
+
+    n: npt.NDArray[np.int64]
+    origin: Floats
+    offset: Floats
+    scatter: Floats
+
+    @classmethod
+    def empty(cls, dim: int, *, groups: int) -> "GroupMoments":
+        return cls(np.zeros(groups, np.int64), np.zeros(dim), np.zeros((groups, dim)), np.zeros((groups, dim)))
+
+    @classmethod
+    def of(cls, z: npt.NDArray[Any], member: npt.NDArray[np.bool_]) -> "GroupMoments":
+        """Rows `z` (n, dim) where `member` (n, groups) says which groups a row is in."""
+        if len(z) == 0:
+            return cls.empty(z.shape[1], groups=member.shape[1])
+        z, origin, _ = _centred(z)
+        weights = member.astype(np.float64)
+        n = member.sum(0)
+        offset = (weights.T @ z) / np.maximum(n, 1)[:, None]
+        scatter = weights.T @ (z * z) - n[:, None] * offset**2
+        return cls(n, origin, offset, np.maximum(scatter, 0))
+
+    @property
+    def mean(self) -> Floats:
+        """(groups, dim); meaningless where n is 0."""
+        return self.origin + self.offset
+
+    def absorb(self, other: "GroupMoments") -> None:
+        """Adds `other`'s rows, group by group, in place."""
+        if not self.n.any():
+            self.origin = other.origin.copy()
+        n = self.n + other.n
+        share = (other.n / np.maximum(n, 1))[:, None]
+        delta = (other.origin - self.origin) + other.offset - self.offset
+        # A group that is empty on one side has no mean there: `share` of 0 or 1 must not let it in.
+        self.scatter += other.scatter + delta**2 * (self.n[:, None] * share)
+        self.offset += delta * share
+        self.n = n
+
+    def merged(self, other: "GroupMoments") -> "GroupMoments":
+        """The statistic of both sets of rows; neither is changed."""
+        both = GroupMoments(self.n.copy(), self.origin.copy(), self.offset.copy(), self.scatter.copy())
+        both.absorb(other)
+        return both
+
+    def pick(self, group: int) -> "GroupMoments":
+        """One group, as a statistic of one group."""
+        g = slice(group, group + 1)
+        return GroupMoments(self.n[g], self.origin, self.offset[g], self.scatter[g])
+
+
+def _centred(x: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+    """(x − origin, origin, mean of x − origin) in float64: the origin is the mean up to rounding, the offset that rounding."""
+    wide = x.astype(np.float64)
+    ones = np.ones(len(x))
+    origin = (ones @ wide) / len(x)
+    wide -= origin
+    return wide, origin, (ones @ wide) / len(x)

@@ -1,0 +1,158 @@
+"""Several smooth convex minimisations at once, few evaluations each: L-BFGS with a good first curvature.
+
+An evaluation is a pass over a whole dataset, so it serves every problem together and gives gradients only. For a convex
+function the slope at a trial point says all a line search needs: not yet positive, and it has gone down all the way.
+Every trial, also a refused one, teaches the curvature along its step (Nocedal and Wright 2006, §7.2). With a curvature
+that is right within a share e, each evaluation gains a factor of about e/2.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Precondition = Callable[[Floats], Floats]
+"""Approximate inverse Hessian of every problem: (coefficients, problems) → the same."""
+
+PRECISE_BELOW = 3e-5
+"""Steps smaller than this, relative, are worth float64: float32 gradients still point to a tenth of it."""
+OVERSHOOT = 0.5
+"""A trial is refused when the slope there rises again more than this share of the slope at the start."""
+
+HISTORY = 20
+"""Pairs of step and curvature that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Where gradients are wanted: weights (coefficients, problems) of `problems`, the positions still open."""
+
+    weights: Floats
+    problems: npt.NDArray[np.int64]
+    precise: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """At a trial: gradient (coefficients, problems). `parted`: (problems,), this problem has no finite minimum.
+    `precondition`: a better first curvature, found on the way.
+    """
+
+    gradient: Floats
+    parted: Bools
+    precondition: Precondition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """weights (coefficients, problems); neither converged nor parted means that evaluations ran out."""
+
+    weights: Floats
+    converged: Bools
+    parted: Bools
+    evaluations: int
+
+
+Minimisation = Generator[Trial, Slope, Minimum]
+
+
+@dataclass(slots=True)
+class _Descent:
+    """The running state of all problems; arrays are (coefficients, problems) or (problems,)."""
+
+    weights: Floats
+    gradient: Floats
+    open: Bools
+    converged: Bools
+    parted: Bools
+    pairs: deque[tuple[Floats, Floats, Floats]] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    """(step, change of the gradient along it, 1 / their product or 0 where the pair teaches nothing)."""
+
+    def direction(self, precondition: Precondition) -> Floats:
+        """The L-BFGS two-loop recursion, all problems side by side."""
+        q = self.gradient.copy()
+        shares = []
+        for step, bend, inverse in reversed(self.pairs):
+            shares.append(inverse * (step * q).sum(0))
+            q -= shares[-1] * bend
+        q = precondition(q)
+        for (step, bend, inverse), share in zip(self.pairs, reversed(shares), strict=True):
+            q += step * (share - inverse * (bend * q).sum(0))
+        return -q
+
+    def learn(self, step: Floats, bend: Floats) -> None:
+        curvature = (step * bend).sum(0)
+        useful = self.open & (curvature > 0)
+        self.pairs.append((step, bend, np.where(useful, 1 / np.where(useful, curvature, 1.0), 0.0)))
+
+
+def minimise(
+    start: Floats,
+    *,
+    precondition: Precondition,
+    units: Floats,
+    tolerance: Floats,
+    max_evaluations: int,
+    precise: bool = False,
+) -> Minimisation:
+    """Yields trials, is sent their slopes, returns the minima.
+
+    `units` (coefficients,): the size of a coefficient that matters is 1/unit. `tolerance` (problems,): a problem is done when its
+    next step is below it, relative to its largest coefficient; that step is still taken. `precise`: ask for float64 from
+    the first trial on, for a start that is near the end.
+    """
+    p = start.shape[1]
+    at = _Descent(start.copy(), np.zeros_like(start), np.ones(p, bool), np.zeros(p, bool), np.zeros(p, bool))
+    slope = yield Trial(start, np.arange(p), precise=precise)
+    at.gradient[:], at.parted[:] = slope.gradient, slope.parted
+    evaluations = 1
+    while True:
+        at.open &= ~at.parted
+        direction = at.direction(precondition)
+        size = relative_size(direction, at.weights, units)
+        small = at.open & (size <= tolerance) & (precise | (tolerance > PRECISE_BELOW))
+        at.weights += np.where(small, direction, 0)
+        at.converged |= small
+        at.open &= ~small
+        if not at.open.any() or evaluations >= max_evaluations:
+            return Minimum(at.weights, at.converged, at.parted, evaluations)
+        problems = np.flatnonzero(at.open)
+        precise = precise or bool(size[problems].min() < PRECISE_BELOW)
+        slope = yield Trial((at.weights + direction)[:, problems], problems, precise=precise)
+        evaluations += 1
+        precondition = slope.precondition or precondition
+        _take(at, direction, problems, slope)
+
+
+def run(descent: Minimisation, answer: Callable[[Trial], Slope]) -> Minimum:
+    """Carries a minimisation through where slopes are to be had at once."""
+    trial = next(descent)
+    while True:
+        try:
+            trial = descent.send(answer(trial))
+        except StopIteration as end:
+            minimum: Minimum = end.value
+            return minimum
+
+
+def _take(at: _Descent, direction: Floats, problems: npt.NDArray[np.int64], slope: Slope) -> None:
+    """Moves the problems whose trial went well; all learn from it."""
+    gradient = at.gradient.copy()
+    gradient[:, problems] = slope.gradient
+    before, after = (at.gradient * direction).sum(0), (gradient * direction).sum(0)
+    good = at.open & (after <= -OVERSHOOT * before)
+    at.learn(np.where(at.open, direction, 0), gradient - at.gradient)
+    at.weights += np.where(good, direction, 0)
+    at.gradient[:, good] = gradient[:, good]
+    at.parted[problems] |= slope.parted
+
+
+def relative_size(step: Floats, weights: Floats, units: Floats) -> Floats:
+    """Largest coefficient of each step in `units`, relative to the largest weight; below .1 a weight counts as .1."""
+    return np.asarray(
+        np.abs(step * units[:, None]).max(0) / np.maximum(np.abs(weights[:-1] * units[:-1, None]).max(0), 0.1)
+    )

@@ -1,0 +1,66 @@
+"""Numbers fixed by a row's id, for whole columns at once: who is held out, who is in a sample.
+
+The same id gives the same number on every machine, in any batch and in any order (design §5.4). The hash takes the UTF-8
+bytes eight at a time (little-endian, zero-padded) through the finaliser of SplitMix64 (Steele, Lea, Flood 2014); the length
+is mixed in first, so padding cannot make two ids equal. It is not cryptographic: ids are not adversaries here.
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Hashes = npt.NDArray[np.uint64]
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def hash_ids(ids: pa.Array) -> Hashes:
+    """A 64-bit hash of every id. `ids`: strings without nulls; ValueError names the first row that is null."""
+    if ids.null_count:
+        raise ValueError(f"row {ids.is_null().to_pylist().index(True)} has no id; every row needs one")
+    if not len(ids):
+        return np.empty(0, np.uint64)
+    ids = ids.cast(pa.large_string())
+    _, ends, data = ids.buffers()
+    offsets = np.frombuffer(ends, np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    lengths = np.diff(offsets)
+    hashes = np.empty(len(ids), np.uint64)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        hashes[rows] = _hash_equal_lengths(text[offsets[rows, None] + np.arange(length)])
+    return hashes
+
+
+def fractions(hashes: Hashes, salt: str) -> npt.NDArray[np.float64]:
+    """Numbers in [0, 1), one a hash; different salts give independent ones."""
+    # 53 bits, because a float64 holds no more: rounding up to 1.0 is impossible.
+    return (salted(hashes, salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def salted(hashes: Hashes, salt: str) -> Hashes:
+    """The hashes mixed with `salt`: an independent set of hashes for another purpose."""
+    seed = np.uint64(int.from_bytes(hashlib.blake2b(salt.encode(), digest_size=8).digest(), "little"))
+    return _mix(hashes ^ seed)
+
+
+def _hash_equal_lengths(text: npt.NDArray[np.uint8]) -> Hashes:
+    """text: (rows, length) bytes."""
+    rows, length = text.shape
+    padded = np.zeros((rows, -(-length // 8) * 8), np.uint8)
+    padded[:, :length] = text
+    hashes = _mix(np.full(rows, length, np.uint64))
+    for word in padded.view("<u8").T:
+        hashes = _mix(hashes ^ word.astype(np.uint64))
+    return hashes
+
+
+def _mix(x: Hashes) -> Hashes:
+    x = x + _GAMMA
+    x = (x ^ (x >> np.uint64(30))) * _FIRST
+    x = (x ^ (x >> np.uint64(27))) * _SECOND
+    return x ^ (x >> np.uint64(31))
