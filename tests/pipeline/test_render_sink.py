@@ -8,18 +8,22 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import xxhash
 from PIL import Image
 
 from pipeline.render import RenderSink
 from pipeline.store.store import Store
 from pipeline.store.table import Table
-from schemas.codec import LatentSpec
+from schemas.codec import LatentSpec, LinearCodec, Preprocess
 from schemas.errors import JobError
-from schemas.steps import RenderStep, TraverseStep
+from schemas.steps import InterpolateStep, RenderStep, TraverseStep
 from schemas.tables import RENDERS
+from stages.codecs.factory import describe, open_codec
 from stages.codes import CodeSetShape
-from stages.columns import matrix_of
+from stages.columns import column_of, matrix_of
+from stages.decode import Decode
+from stages.interpolate import Interpolate, pairs_schema
 from stages.render_plan import RenderPlan, pending
 from stages.traverse import CoordinateMoments, Traverse
 from tests.s3 import KEY, REGION, SECRET, s3_server
@@ -194,3 +198,36 @@ def test_s3_gets_every_file_though_it_refuses_some_requests(renders):
             assert xxhash.xxh3_128_hexdigest(data) == row["content_hash"]
             assert Image.open(io.BytesIO(data)).size == SIZE
         assert len(rows) == 15
+
+
+def test_from_pairs_to_rows_with_a_real_codec(tmp_path, renders):
+    """Expand, decode and draw: the ends of a path are the decoded latents, and a pair without a path has its row."""
+    codec = LinearCodec(dim=3, preprocess=Preprocess(size=SIZE))
+    spec = describe(codec).latent
+    z = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    other = z[::-1].copy()
+    other[2] = -z[2]
+    schema = pairs_schema(spec)
+    columns = [
+        pa.array(range(4), pa.int64()),
+        pa.array([f"a{i}" for i in range(4)]),
+        column_of(z, schema.field("latent_a")),
+        pa.array([f"b{i}" for i in range(4)]),
+        column_of(other, schema.field("latent_b")),
+    ]
+    pairs = pa.RecordBatch.from_arrays(columns, schema=schema)
+    batch = Interpolate(InterpolateStep(name="paths", method="slerp", frames=4), spec)(pairs)
+    decode = Decode(codec, weights=None)
+    decode.open("cpu")
+    plan = RenderPlan(
+        RenderStep(name="draw", to=str(tmp_path / "out")), (CodeSetShape("paths", 4, 1, 4),), "f" * 64, SIZE
+    )
+    batches = [decode(batch.slice(at, 6)) for at in (0, 6, 12)]
+    receipt = RenderSink(plan, "faces", "run-1", renders).write(batches)
+    rows = {row["parents"][0]: row for row in committed(renders, receipt.fragments[renders.name])}
+    assert [rows[f"a{i}"]["status"] for i in range(4)] == ["done", "done", "antipodal", "done"]
+    assert rows["a0"]["strengths"] == [0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1]
+    picture = np.asarray(Image.open(rows["a0"]["uri"]))
+    ends = open_codec(codec).decode(torch.from_numpy(np.stack([z[0], other[0]]))).numpy()
+    np.testing.assert_array_equal(picture[:, :8], ends[0])
+    np.testing.assert_array_equal(picture[:, -8:], ends[1])

@@ -209,3 +209,15 @@ def test_strip_names_frame_their_parts():
     assert strip_name("ab", "c") != strip_name("a", "bc")
     assert strip_name("ab", about="c") != strip_name("a", about="bc")
     assert strip_name("faces/000123.jpg", about="smiling").startswith("faces-000123-jpg_smiling_")
+
+
+def test_no_rows_make_no_codes():
+    batch = Traverse(TraverseStep(directions=("smiling",)), [direction()], SPEC)(rows(latents(0)))
+    assert batch.num_rows == 0
+    assert batch.schema.equals(codes_schema(SPEC))
+
+
+def test_a_stage_is_renumbered_without_changing_the_one_at_hand():
+    stage = Traverse(TraverseStep(directions=("smiling",)), [direction()], SPEC)
+    assert stage.numbered_from(7)(rows(latents(1))).column("seq").to_pylist() == [7, 8, 9, 10, 11]
+    assert stage(rows(latents(1))).column("seq").to_pylist() == [0, 1, 2, 3, 4]
