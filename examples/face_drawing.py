@@ -64,21 +64,21 @@ class Nuisance:
         rng = random.Random(seed)
         hue = rng.random()
         return cls(
-            background=(hsv(hue, 0.22, 0.97), hsv(hue + 0.04, 0.38, 0.86)),
+            background=(hsv(hue, 0.16, 0.97), hsv(hue + 0.04, 0.26, 0.9)),
             shirt=hsv(rng.random(), 0.55, 0.72),
             iris=rng.choice(((92, 62, 38), (60, 104, 150), (70, 122, 82), (44, 36, 34))),
             frame=rng.choice(FRAMES),
             style=rng.choice(STYLES),
             round_frames=rng.random() < 0.5,
-            rx=rng.uniform(16.2, 18.2),
-            ry=rng.uniform(19.5, 21.5),
+            rx=rng.uniform(16.6, 18.0),
+            ry=rng.uniform(19.8, 21.2),
             jaw=rng.uniform(0.06, 0.2),
-            dx=rng.uniform(-0.8, 0.8),
-            dy=rng.uniform(-0.7, 0.7),
+            dx=rng.uniform(-0.5, 0.5),
+            dy=rng.uniform(-0.4, 0.4),
             eye_gap=rng.uniform(0.38, 0.44),
             eye_size=rng.uniform(2.7, 3.2),
             brow=rng.uniform(-0.5, 0.5),
-            mouth_width=rng.uniform(0.4, 0.46),
+            mouth_width=rng.uniform(0.45, 0.5),
         )
 
 
@@ -205,7 +205,7 @@ class _Face:
         """A parabola whose ends rise with the smile; above a third of a smile the lips part and show teeth."""
         smile = max(-1.0, min(1.0, self.f.smile))
         width = self.n.mouth_width * (1 + 0.16 * max(0.0, smile))
-        bend, parted = 3.4 * smile, 4.6 * max(0.0, smile - 0.3)
+        bend, parted = 4.0 * smile, 5.0 * max(0.0, smile - 0.3)
         steps = np.linspace(-1, 1, 13)
         base = 10.8 + (0.6 if smile < 0 else 0.0)
         upper = [self.at(width * t, base - bend * t * t + 0.4 * bend) for t in steps]
@@ -216,7 +216,7 @@ class _Face:
             teeth = [(x, y + 0.5 * parted * (1 - t * t)) for (x, y), t in zip(upper, steps, strict=True)]
             self.canvas.polygon(upper + teeth[::-1], (250, 248, 244))
             self.canvas.line(lower, 1.0, lip)
-        self.canvas.line(upper, 1.5 - 0.15 * parted, lip)
+        self.canvas.line(upper, 1.8 - 0.2 * parted, lip)
 
     def age_lines(self) -> None:
         if not self.f.old:
