@@ -31,9 +31,9 @@ GAP_BYTES = 256 * 2**10  # unwanted bytes between them that are read along rathe
 
 
 class Wanted(NamedTuple):
-    """One row to fetch. `offset` and `size` cut a member out of a shard; without `offset` the whole object is meant."""
+    """One row to fetch, for place `at` of the batch. `offset` and `size` cut a member out of a shard; without `offset` the whole object is meant."""
 
-    index: int
+    at: int
     uri: str
     version: str
     size: int | None
@@ -62,7 +62,7 @@ class Fetcher:
         self._pool: ThreadPoolExecutor | None = None
 
     def fetch(self, rows: Iterable[Wanted]) -> Iterator[tuple[int, Fetched]]:
-        """Every row once, as (index, bytes or failure). Raises only what is wrong with the whole job: no driver, no credentials."""
+        """Every row once, as (place, bytes or failure). Raises only what is wrong with the whole job: no driver, no credentials."""
         for local, run in groupby(rows, key=lambda row: is_local(row.uri)):
             read = self._local if local else self._remote
             yield from read(run)
@@ -72,11 +72,11 @@ class Fetcher:
     def _local(self, rows: Iterator[Wanted]) -> Iterator[tuple[int, Fetched]]:
         for row in rows:
             try:
-                yield row.index, self._read_local(row)
+                yield row.at, self._read_local(row)
             except (FileNotFoundError, NotADirectoryError):
-                yield row.index, vanished(row.uri)
+                yield row.at, vanished(row.uri)
             except OSError as error:
-                yield row.index, self._again(row, error)
+                yield row.at, self._again(row, error)
 
     def _again(self, row: Wanted, error: OSError) -> Fetched:
         if not is_transient(error):
@@ -121,11 +121,11 @@ class Fetcher:
             while waiting and (len(waiting) >= 2 * THREADS or ahead + span.bytes > AHEAD_BYTES):
                 done, future = waiting.popleft()
                 ahead -= done.bytes
-                yield from zip((row.index for row in done.rows), future.result(), strict=True)
+                yield from zip((row.at for row in done.rows), future.result(), strict=True)
             ahead += span.bytes
             waiting.append((span, self._pool.submit(self._read_remote, span, self._remote_of(span.rows[0].uri))))
         for done, future in waiting:
-            yield from zip((row.index for row in done.rows), future.result(), strict=True)
+            yield from zip((row.at for row in done.rows), future.result(), strict=True)
 
     def _remote_of(self, uri: str) -> Remote:
         scheme = uri.split("://", 1)[0]

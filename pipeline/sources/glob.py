@@ -25,7 +25,8 @@ class Glob:
 
     @classmethod
     def parse(cls, url: str, *, suffixes: tuple[str, ...]) -> "Glob":
-        """Splits a URL before its first part with a wildcard. Raises SourceError for a wildcard in a bucket's name."""
+        """Splits a URL before its first part with a wildcard. Raises SourceError for a wildcard in a bucket's name
+        and for classes that make no sense."""
         scheme, _, path = url.rpartition("://")
         parts = path.split("/")
         fixed = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
@@ -33,9 +34,14 @@ class Glob:
             fixed -= 1
         if scheme and scheme != "file" and fixed == 0:
             raise SourceError(f"{url}: a bucket's name cannot be a pattern. Fix: name one bucket.")
+        wanted = tuple(p for p in parts[fixed:] if p)
+        try:
+            pc.match_substring_regex(pa.array([""]), f"^{_joined(wanted)}$")
+        except pa.ArrowInvalid as error:
+            raise SourceError(f"{url}: not a pattern ({error}). Fix: mend its [ ] classes.") from error
         root = "/".join(parts[:fixed]) or ("/" if parts[0] == "" and fixed else "." if not scheme else "")
         head = f"{scheme}://" if scheme else ""
-        return cls(head + (root.rstrip("/") or root), tuple(p for p in parts[fixed:] if p), suffixes)
+        return cls(head + (root.rstrip("/") or root), wanted, suffixes)
 
     @property
     def expression(self) -> str:

@@ -114,10 +114,15 @@ class ParquetListing:
 
 
 def holds_images(kind: pa.DataType) -> bool:
-    """Whether a Parquet column of this type holds encoded images."""
+    """Whether a Parquet column of this type holds encoded images, or the paths of images that were not embedded."""
     if pa.types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0) and holds_images(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+        types = {field.name: field.type for field in kind}
+        return _is_bytes(types.get("bytes")) or (types.get("bytes") == pa.null() and "path" in types)
+    return _is_bytes(kind)
+
+
+def _is_bytes(kind: pa.DataType | None) -> bool:
+    return kind is not None and bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _column(schema: pa.Schema, name: str, field: str, uri: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import Options, open_read
+from pipeline.artifacts import Options, is_local, local_path, open_read
 from pipeline.faults import is_transient, read_faults
 from pipeline.sources.base import UNKNOWN_VERSION
 from pipeline.sources.fetch import Fetched, Fetcher, Wanted, unreadable, vanished
@@ -31,14 +31,16 @@ class ParquetRows:
         self._cursor: _Cursor | None = None
 
     def fetch(self, rows: Iterable[tuple[Wanted, int]]) -> Iterator[tuple[int, Fetched]]:
-        """Every (row to fetch, row number in its file) once, as (index, bytes or failure)."""
+        """Every (row to fetch, row number in its file) once, as (place, bytes or failure)."""
         for wanted, number in rows:
             if (wanted.uri, wanted.version) != (self._uri, self._version):
                 self._open(wanted.uri, wanted.version)
             found = self._failure or self._row(wanted.uri, number)
-            yield wanted.index, self._pointed(wanted, found) if isinstance(found, dict) else found
+            yield wanted.at, self._pointed(wanted, found) if isinstance(found, dict) else found
 
     def _open(self, uri: str, version: str) -> None:
+        if self._cursor is not None:
+            self._cursor.close()
         self._uri, self._version, self._failure, self._cursor = uri, version, None, None
         try:
             now = file_version(uri, self._options)
@@ -47,7 +49,8 @@ class ParquetRows:
                     FailureCode.CHANGED, f"{uri}: listed as {version}, now {now}; run again to list it anew"
                 )
                 return
-            self._cursor = _Cursor(pq.ParquetFile(open_read(uri, self._options), buffer_size=PAGE_BUFFER), self._column)
+            raw = pa.OSFile(str(local_path(uri))) if is_local(uri) else open_read(uri, self._options)
+            self._cursor = _Cursor(pq.ParquetFile(raw, buffer_size=PAGE_BUFFER), self._column)
         except FileNotFoundError:
             self._failure = vanished(uri)
         except (pa.ArrowException, *read_faults()) as error:
@@ -69,7 +72,7 @@ class ParquetRows:
             return RowFailure(FailureCode.ZERO_BYTES, f"{wanted.uri}: image {{bytes, path}} of this row is empty")
         path = str(image["path"])
         uri = path if "://" in path or path.startswith("/") else wanted.uri.rpartition("/")[0] + "/" + path
-        return next(iter(self._objects.fetch([Wanted(wanted.index, uri, UNKNOWN_VERSION, None, None)])))[1]
+        return next(iter(self._objects.fetch([Wanted(wanted.at, uri, UNKNOWN_VERSION, None, None)])))[1]
 
 
 class _Cursor:
@@ -82,6 +85,9 @@ class _Cursor:
         self._group, self._at = -1, 0
         self._held: Any = None
         self._batches: Iterator[pa.RecordBatch] = iter(())
+
+    def close(self) -> None:
+        self._file.close(force=True)
 
     def value(self, row: int) -> Any:
         """The value, or None for null. Raises what Arrow raises for damaged pages; the next call starts afresh."""
