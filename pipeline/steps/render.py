@@ -21,7 +21,6 @@ from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.steps import RenderStep
 from schemas.tables import RENDERS
-from stages.render import DONE
 from stages.render_plan import RenderPlan, check_render, codes_of, group_rows, pending, render_ids
 from stages.stage import MapStage
 
@@ -119,11 +118,11 @@ class CodeSplits:
         return range(0, shape.rows, rows)
 
     def _done(self, codes: pa.RecordBatch) -> dict[str, str]:
-        """Recipes of the pictures of `codes` that an earlier run finished."""
+        """Recipes of the pictures of `codes` that an earlier run finished, those included that it found impossible."""
         ids = sorted({i for code in codes_of(codes) for i in render_ids(self.plan, [code])})
         if not self.renders.count_rows(version=self.version):
             return {}
-        rows = self.renders.scan(["id", "recipe"], where=f"status = '{DONE}' AND {id_in(ids)}", version=self.version)
+        rows = self.renders.scan(["id", "recipe"], where=id_in(ids), version=self.version)
         return {r["id"]: r["recipe"] for batch in rows for r in batch.to_pylist()}
 
 
