@@ -297,7 +297,7 @@ def _columns(file: LabelFile, spec: LabelsSpec) -> tuple[str, list[str]]:
                 )
             )
     if not columns and not problems:
-        problems.append(Problem("source.labels.uri", file.uri, "it has no column besides the id.", "add label columns"))
+        problems.append(Problem("source.labels.uri", file.uri, "it has no column besides the id.", "add label columns, separated by commas"))
     if problems:
         raise JobError(problems)
     return key, columns

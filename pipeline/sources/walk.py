@@ -117,7 +117,7 @@ def _local_folder(root: str, folder: str, glob: Glob, links: tuple[str, ...]) ->
             if name[-1] != "/":
                 try:
                     status = os.stat(root + path)  # noqa: PTH116 - the hot loop of a listing
-                except FileNotFoundError:  # went away, or a link to nothing: reading it will say so
+                except OSError:  # went away, or a link to nothing, or closed: reading it will say so
                     yield path, None, None, None
                 else:
                     yield path, status.st_size, None, status.st_mtime_ns
@@ -141,7 +141,10 @@ def _sorted_names(folder: str) -> Iterator[list[str]]:
     with os.scandir(folder) as entries:
         names: list[str] = []
         for entry in entries:
-            names.append(entry.name + "/" if entry.is_dir() else entry.name)
+            try:
+                names.append(entry.name + "/" if entry.is_dir() else entry.name)
+            except OSError:  # a link to itself
+                names.append(entry.name)
             if len(names) == BATCH_ROWS:
                 chunks.append(_strings(names))
                 names = []
