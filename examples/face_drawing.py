@@ -33,7 +33,7 @@ class Factors:
     glasses: bool = False
     hair: str = "brown"  # a key of HAIR
     skin: float = 0.3  # 0 lightest … 1 deepest
-    turn: float = 0.0  # degrees, −25 (to the viewer's left) … 25
+    turn: float = 0.0  # degrees, −15 (to the viewer's left) … 15; drawn well to 25
     light: float = 0.0  # −1 light from the left … 1 from the right
     old: bool = False  # age lines
     seed: int = 0

@@ -55,7 +55,7 @@ def factors_of(index: int, *, seed: int = 0, correlation: Correlation | None = N
         glasses=draws["glasses"],
         hair=rng.choice(tuple(HAIR)),
         skin=round(rng.random(), 3),
-        turn=round(rng.uniform(-25, 25), 1),
+        turn=round(rng.uniform(-15, 15), 1),
         light=round(rng.uniform(-1, 1), 3),
         old=draws["old"],
         seed=rng.getrandbits(32),
