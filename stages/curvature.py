@@ -13,7 +13,7 @@ from scipy.linalg import cho_factor, cho_solve
 from stages.newton import Floats
 from stages.row_hash import Hashes, fractions
 
-MAX_BYTES = 2**28
+MAX_BYTES = 2**27
 """Of the Hessians of all problems together."""
 ROWS_A_COEFFICIENT = 64
 _JITTER = 1e-6

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import JobError, Problem
+from schemas.problems import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
@@ -44,19 +45,30 @@ class Fitted:
 
 def check_fit(step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str]) -> list[Problem]:
     """What makes the step impossible for these attributes, given every label's type; nothing is read."""
-    problems = []
-    if step.estimator != "ols":
-        for name in attributes:
-            if labels[name] in ("int", "float"):
-                fix = "use estimator: ols, or declare it bool or category in source.labels.types"
-                reason = f"{step.estimator} needs classes, and this is {labels[name]}."
-                problems.append(Problem(f"{step.name}.attributes", name, reason, fix))
-    for name in _controls(step, attributes):
-        if labels[name] == "float":
+    at, estimator = str(step.name), step.estimator
+    controls = step.controls or ()
+    named = [*((f"{at}.attributes", name) for name in attributes), *((f"{at}.controls", name) for name in controls)]
+    problems = [
+        Problem(f, name, "no such label.", did_you_mean(name, labels)) for f, name in named if name not in labels
+    ]
+    for name in attributes:
+        if estimator != "ols" and labels.get(name) in ("int", "float"):
+            fix = "use estimator: ols, or declare it bool or category in source.labels.types"
+            reason = f"{estimator} needs classes, and this is {labels[name]}."
+            problems.append(Problem(f"{at}.attributes", name, reason, fix))
+    for name in controls:
+        if labels.get(name) == "float":
             fix = "name controls that are bool, int or category, or use estimator: ols"
             problems.append(
-                Problem(f"{step.name}.controls", name, "cells need few distinct values, and this is float.", fix)
+                Problem(f"{at}.controls", name, "a cell needs few distinct values, and this is float.", fix)
             )
+    if step.controls is not None and estimator != "balanced_mean_difference":
+        fix = "remove it, or use estimator: balanced_mean_difference"
+        problems.append(Problem(f"{at}.controls", list(step.controls), f"{estimator} has no controls.", fix))
+    if step.l2 and estimator not in ("ols", "logistic"):
+        problems.append(
+            Problem(f"{at}.l2", step.l2, f"{estimator} has no penalty.", "remove it, or use ols or logistic")
+        )
     return problems
 
 

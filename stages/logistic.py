@@ -21,7 +21,7 @@ from stages.stage import Passes
 from stages.survey import Surveyed
 
 MAX_PASSES = 60
-TOLERANCE = 4e-6
+TOLERANCE = 2e-6
 """Relative size of the last step; what it leaves is a tenth of it."""
 TRIAL_TOLERANCE = 1e-2
 """For fits that only score held-out rows: what their last step leaves turns the direction by a thousandth."""

@@ -13,7 +13,7 @@ from stages.row_hash import Hashes, salted
 from stages.rows import Block, Latents
 
 MAX_ROWS = 2**16
-MAX_VALUES = 2**24
+MAX_VALUES = 2**23
 
 UNKNOWN = -1
 
@@ -35,7 +35,7 @@ class SampledRows:
 
 @dataclass(slots=True)
 class Sample:
-    """At most twice `capacity` rows while it grows; `rows()` gives the sample itself."""
+    """Half as much again as `capacity` rows, and a block, while it grows; `rows()` gives the sample itself."""
 
     dim: int
     columns: int
@@ -54,14 +54,12 @@ class Sample:
         if len(kept):
             classes = np.where(block.known[kept], block.values[kept] > 0.5, UNKNOWN).astype(np.int8)
             self.parts.append(SampledRows(hashes[kept], block.latents[kept], classes))
-        if sum(map(len, self.parts)) >= 2 * self.capacity:
-            self._shrink()
+        self._shrink()
 
     def merged(self, other: "Sample") -> "Sample":
         """The sample of both sets of rows; neither is changed."""
         both = Sample(self.dim, self.columns, self.capacity, min(self.limit, other.limit), [*self.parts, *other.parts])
-        if sum(map(len, both.parts)) >= 2 * both.capacity:
-            both._shrink()
+        both._shrink()
         return both
 
     def pick(self, columns: Sequence[int]) -> "Sample":
@@ -76,6 +74,8 @@ class Sample:
         return together.pick(order[: self.capacity])
 
     def _shrink(self) -> None:
+        if sum(map(len, self.parts)) < 1.5 * self.capacity:
+            return
         together = self._together()
         order = np.argpartition(together.hashes, self.capacity - 1)[: self.capacity]
         self.parts = [together.pick(order)]

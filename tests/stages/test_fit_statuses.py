@@ -1,0 +1,194 @@
+"""Fits on data that cannot carry them: a typed status or a typed error, never a NaN and never a silent skip."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from schemas.errors import JobError
+from schemas.tables import directions_schema
+from stages.attributes import MAX_VALUES
+from stages.cells import MAX_CELLS
+from stages.direction import FitStatus
+from stages.fit import check_fit, fit
+from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, step
+
+CLOSED = ("mean_difference", "balanced_mean_difference", "ols")
+
+
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_non_finite_rows_leave_and_are_counted(estimator: str, dtype: type) -> None:
+    latents, labels = faces(400)
+    latents = latents.astype(dtype)
+    spoiled, bad = latents.copy(), [3, 77, 399]
+    spoiled[bad, [0, 5, 7]] = [np.nan, np.inf, -np.inf]
+    kept = np.delete(np.arange(400), bad)
+    names = [f"{i}" for i in range(400)]
+    found = directions(
+        step(estimator=estimator, l2=1.0 if estimator == "logistic" else 0.0),
+        BOOLS,
+        batch_of(spoiled, labels, ids=names),
+    )
+    clean = directions(
+        step(estimator=estimator, l2=1.0 if estimator == "logistic" else 0.0),
+        BOOLS,
+        batch_of(latents[kept], {k: v[kept] for k, v in labels.items()}, ids=[names[i] for i in kept]),
+    )
+    for name in BOOLS:
+        np.testing.assert_allclose(found[name].vector, clean[name].vector, atol=1e-10)
+        assert found[name].non_finite == 3
+        assert "3 rows with a non-finite latent left out" in str(found[name].message)
+
+
+def test_a_null_latent_leaves_too() -> None:
+    latents, labels = faces(50)
+    batch = batch_of(latents, labels)
+    column = batch.column("latent").take(pa.array([None if i == 4 else i for i in range(50)]))
+    found = directions(step(estimator="mean_difference"), BOOLS, batch.set_column(1, "latent", column))
+    assert found["young"].non_finite == 1
+
+
+def only(batch: pa.RecordBatch, types: dict[str, Any], **fields: Any) -> dict[str, str]:
+    return {name: d.status for name, d in directions(step(**fields), types, batch).items()}
+
+
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])
+def test_statuses_instead_of_nan(estimator: str) -> None:
+    latents, labels = faces(60)
+    rare = np.arange(60) == 5
+    columns = {"smiling": labels["smiling"], "none": pa.nulls(60, pa.bool_()), "all": np.ones(60, bool), "rare": rare}
+    types = dict.fromkeys(columns, "bool")
+    extra = (
+        {"controls": ()} if estimator == "balanced_mean_difference" else {"l2": 1.0} if estimator == "logistic" else {}
+    )
+    found = directions(step(estimator=estimator, **extra), types, batch_of(latents, columns))
+    assert {name: d.status for name, d in found.items()} == {
+        "smiling": "ok", "none": "no_labels", "all": "single_class", "rare": "too_few",
+    }  # fmt: skip
+    for direction in found.values():
+        numbers = [v for v in asdict(direction).values() if isinstance(v, float | np.ndarray)]
+        assert all(np.isfinite(v).all() for v in numbers)
+        assert (direction.vector is None) == (direction.status != "ok")
+    table = pa.Table.from_pylist([asdict(d) | KEYS for d in found.values()], directions_schema())
+    assert table.column("status").to_pylist() == ["ok", "no_labels", "single_class", "too_few"]
+
+
+KEYS = {"key": "k", "name": "n", "dataset": "d", "space": "z", "fingerprint": "f", "run_id": "r", "at": 0}
+
+
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])
+def test_no_rows(estimator: str) -> None:
+    latents, labels = faces(5)
+    found = only(batch_of(latents[:0], {k: v[:0] for k, v in labels.items()}), BOOLS, estimator=estimator)
+    assert set(found.values()) == {FitStatus.NO_ROWS}
+
+
+def test_constant_number() -> None:
+    latents, labels = faces(60)
+    columns = {"smiling": labels["smiling"], "age": np.full(60, 0.1)}
+    assert only(batch_of(latents, columns), {"smiling": "bool", "age": "float"}) == {"smiling": "ok", "age": "constant"}
+
+
+def test_nan_labels_are_missing_labels() -> None:
+    latents, _ = faces(200)
+    age = np.random.default_rng(8).normal(size=200)
+    age[:40] = np.nan
+    found = directions(step(), {"age": "float"}, batch_of(latents, {"age": age}))["age"]
+    truth = LinearRegression().fit(age[40:, None], latents[40:].astype(float)).coef_[:, 0]
+    np.testing.assert_allclose(coefficients(found), truth, atol=1e-10)
+
+
+def test_collinear_attributes_are_named_and_the_others_kept() -> None:
+    latents, labels = faces(300)
+    columns = {**labels, "old": ~labels["young"]}
+    types = BOOLS | {"old": "bool"}
+    found = directions(step(), types, batch_of(latents, columns))
+    assert {n: d.status for n, d in found.items()} == {
+        "smiling": "ok",
+        "glasses": "ok",
+        "young": "collinear",
+        "old": "collinear",
+    }
+    assert "l2 above 0" in str(found["old"].message)
+    alone = directions(step(), BOOLS, batch_of(latents, labels))
+    np.testing.assert_allclose(found["smiling"].vector, alone["smiling"].vector, atol=1e-9)
+    ridged = only(batch_of(latents, columns), types, l2=1.0)
+    assert set(ridged.values()) == {"ok"}
+
+
+def test_near_collinear_attributes_carry_their_inflation() -> None:
+    latents, labels = faces(4000)
+    nearly = labels["young"] ^ (np.arange(4000) % 100 == 0)
+    found = directions(step(), BOOLS | {"youngish": "bool"}, batch_of(latents, {**labels, "youngish": nearly}))
+    x = np.column_stack([*labels.values(), nearly]).astype(float)
+    expected = np.diagonal(np.linalg.inv(np.corrcoef(x.T)))[2]
+    assert f"variance inflation {expected:.0f}" in str(found["young"].message)
+    assert found["smiling"].message is None
+
+
+def test_too_few_rows_for_the_attributes() -> None:
+    latents, _ = faces(8)
+    columns = {f"a{i}": np.arange(8) % (i + 2) < (i + 2) // 2 for i in range(7)}
+    found = directions(step(), dict.fromkeys(columns, "bool"), batch_of(latents, columns))
+    assert {d.status for d in found.values()} == {"too_few"}
+    assert "8 complete rows for 7 attributes" in str(found["a0"].message)
+
+
+def test_no_cell_with_both_classes() -> None:
+    latents, labels = faces(100)
+    columns = {"young": labels["young"], "school": labels["young"]}
+    found = only(batch_of(latents, columns), {"young": "bool", "school": "bool"}, estimator="balanced_mean_difference")
+    assert set(found.values()) == {"no_overlap"}
+
+
+@pytest.mark.parametrize("estimator", ["mean_difference", "ols"])
+def test_equal_means_have_no_direction(estimator: str) -> None:
+    latents = np.tile(np.eye(4, dtype=np.float32), (10, 1))
+    found = only(batch_of(latents, {"y": np.arange(40) % 8 < 4}), {"y": "bool"}, estimator=estimator)
+    assert found == {"y": "zero_norm"}
+
+
+def test_held_out_rows_of_one_class_leave_auc_out_and_say_so() -> None:
+    latents, labels = faces(30)
+    found = directions(step(holdout=0.01, estimator="mean_difference"), BOOLS, batch_of(latents, labels))["young"]
+    assert (found.status, found.auc) == ("ok", None)
+    assert "no held-out AUC" in str(found.message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "types", "said"),
+    [
+        ({"estimator": "mean_difference"}, {"age": "float"}, "needs classes"),
+        ({"estimator": "logistic"}, {"age": "int"}, "declare it bool"),
+        ({"estimator": "balanced_mean_difference", "controls": ("weight",)}, {"y": "bool"}, "few distinct values"),
+        ({"estimator": "balanced_mean_difference", "controls": ("yy",)}, {"y": "bool"}, "did you mean `y`"),
+        ({"estimator": "ols", "controls": ("y",)}, {"y": "bool"}, "ols has no controls"),
+        ({"estimator": "mean_difference", "l2": 2.0}, {"y": "bool"}, "has no penalty"),
+    ],
+)
+def test_impossible_steps_are_refused_before_anything_is_read(
+    fields: dict[str, Any], types: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(JobError, match=said):
+        next(fit(step(**fields), types, dim=4, labels=types | {"weight": "float"}))
+    assert check_fit(step(**fields), types | {"weight": "float"}, list(types))
+
+
+def test_too_many_cells_name_the_fix() -> None:
+    rng = np.random.default_rng(9)
+    latents, serial = rng.standard_normal((2 * MAX_CELLS + 2, 2)).astype(np.float32), np.arange(2 * MAX_CELLS + 2) // 2
+    batch = batch_of(latents, {"y": np.arange(len(serial)) % 2 == 0, "serial": serial})
+    asked = step(estimator="balanced_mean_difference", controls=("serial",), holdout=0)
+    with pytest.raises(JobError, match=r"more than 4096 cells.*name the few that matter"):
+        carried(fit(asked, {"y": "bool"}, dim=2, labels={"y": "bool", "serial": "int"}), [chunks(batch, 1000)])
+
+
+def test_a_category_of_too_many_values_is_refused() -> None:
+    latents = np.ones((MAX_VALUES + 1, 2), np.float32)
+    batch = batch_of(latents, {"id": [f"{i}" for i in range(MAX_VALUES + 1)]})
+    with pytest.raises(JobError, match="more than 256 values"):
+        carried(fit(step(), {"id": "category"}, dim=2), [chunks(batch, 50)])
