@@ -1,73 +1,46 @@
 """Running ahead, in bounded memory, without changing the order: how slow listings overlap."""
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 WORKERS = 8
-DEPTH = 4  # items a section may be ahead
+DEPTH = 4  # items that are read of a section before anybody asks for them
 
 
 def in_order(sections: Iterator[Iterable[T]]) -> Iterator[T]:
-    """The items of every section, one section after another, while the next few are already being read by threads.
+    """The items of every section, one section after another, while threads already read the next few.
 
-    An error of a section is raised where its items would have come. Closing the iterator stops the threads.
+    An error is raised in its section's place: after the items of those before it, and none of those after it.
     """
-    stop = threading.Event()
-    waiting: deque[queue.Queue[tuple[str, T | BaseException | None]]] = deque()
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="listing")
+    waiting: deque[_Ahead[T]] = deque()
     try:
         for section in sections:
-            waiting.append(_started(section, stop))
+            waiting.append(_Ahead(section, pool))
             if len(waiting) == WORKERS:
-                yield from _drained(waiting.popleft())
+                yield from waiting.popleft()
         while waiting:
-            yield from _drained(waiting.popleft())
+            yield from waiting.popleft()
     finally:
-        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _started(section: Iterable[T], stop: threading.Event) -> "queue.Queue[tuple[str, T | BaseException | None]]":
-    items: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(DEPTH)
+class _Ahead(Generic[T]):
+    """One section, read a few items at a time, the next few while the last ones are used. Never by two threads at once."""
 
-    def put(kind: str, item: T | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                items.put((kind, item), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+    def __init__(self, section: Iterable[T], pool: ThreadPoolExecutor) -> None:
+        self._items, self._pool = iter(section), pool
+        self._next: Future[list[T]] = pool.submit(self._pull)
 
-    def run() -> None:
-        try:
-            for item in section:
-                if not put("item", item):
-                    return
-        except BaseException as error:  # noqa: BLE001 - carried to the reader, who raises it
-            put("error", error)
-        else:
-            put("end", None)
+    def __iter__(self) -> Iterator[T]:
+        while items := self._next.result():
+            self._next = self._pool.submit(self._pull)
+            yield from items
 
-    if isinstance(section, list):  # nothing to wait for: no thread
-        items = queue.Queue()
-        for item in section:
-            items.put(("item", item))
-        items.put(("end", None))
-    else:
-        threading.Thread(target=run, daemon=True).start()
-    return items
-
-
-def _drained(items: "queue.Queue[tuple[str, T | BaseException | None]]") -> Iterator[T]:
-    while True:
-        kind, item = items.get()
-        if kind == "end":
-            return
-        if kind == "error":
-            assert isinstance(item, BaseException)
-            raise item
-        yield item  # type: ignore[misc]
+    def _pull(self) -> list[T]:
+        return list(islice(self._items, DEPTH))

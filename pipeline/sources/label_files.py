@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
@@ -24,6 +25,7 @@ from schemas.source import LabelsSpec, LabelType
 
 _ENDINGS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _HEADER_BYTES = 4 * 2**20
+BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def csv_batches(file: BinaryIO, names: tuple[str, ...], separator: str, columns:
     """Columns of a separated file as text, after its header line."""
     reader = pcsv.open_csv(
         file,
-        read_options=pcsv.ReadOptions(column_names=list(names), skip_rows=1, block_size=2**22),
+        read_options=pcsv.ReadOptions(column_names=list(names), skip_rows=1, block_size=4 * BLOCK_BYTES),
         parse_options=pcsv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=pcsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
@@ -193,33 +195,46 @@ def _celeba(uri: str, options: Options) -> LabelFile:
     names = ("image_id", *attributes)
 
     def batches(columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
-        wanted = [names.index(c) for c in columns]
-        rows: list[list[str]] = []
-        total = 0
-        for number, line in _lines(uri, options):
-            values = line.split()
-            if number <= 2 or not values:
-                continue
-            if len(values) != len(names):
-                raise SourceError(
-                    f"{uri}: line {number} has {len(values)} values, not {len(names)} (a name and {len(attributes)} "
-                    "attributes). Fix: mend the line."
-                )
-            rows.append(values)
-            total += 1
-            if len(rows) == BATCH_ROWS:
-                yield _celeba_batch(rows, wanted, names)
-                rows = []
-        if rows:
-            yield _celeba_batch(rows, wanted, names)
+        wanted, total, number = list(columns), 0, 3
+        with reading(uri), open_read(uri, options) as file:
+            file.readline()
+            file.readline()
+            while lines := file.readlines(BLOCK_BYTES):
+                batch = _celeba_batch(lines, names, uri, number)
+                number += len(lines)
+                total += batch.num_rows
+                yield batch.select(wanted)
         if total != int(count):
             raise SourceError(f"{uri}: line 1 promises {count} rows, there are {total}. Fix: download the whole file.")
 
     return LabelFile(uri, names, batches, dict.fromkeys(attributes, "bool"))
 
 
-def _celeba_batch(rows: list[list[str]], wanted: list[int], names: tuple[str, ...]) -> pa.RecordBatch:
-    columns = list(zip(*rows, strict=True))
-    return pa.RecordBatch.from_pydict(
-        {names[i]: pa.array([None if i and v == "0" else v for v in columns[i]], pa.string()) for i in wanted}
+def _celeba_batch(lines: list[bytes], names: tuple[str, ...], uri: str, number: int) -> pa.RecordBatch:
+    """Lines as columns of text, 0 as null. CelebA pads with spaces; squeezed to one, they are what Arrow's reader can split."""
+    block = b"".join(lines).replace(b"\t", b" ").replace(b"\r", b"")
+    while b"  " in block:
+        block = block.replace(b"  ", b" ")
+    block = block.replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
+    if not block.strip():
+        return pa.RecordBatch.from_pydict({name: pa.array([], pa.string()) for name in names})
+    try:
+        table = pcsv.read_csv(
+            pa.BufferReader(block),
+            read_options=pcsv.ReadOptions(column_names=list(names), use_threads=False),
+            parse_options=pcsv.ParseOptions(delimiter=" ", quote_char=False),
+            convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        ).combine_chunks()
+    except pa.ArrowInvalid:
+        short = [(i, len(line.split())) for i, line in enumerate(lines) if len(line.split()) not in (0, len(names))]
+        if not short:
+            raise
+        raise SourceError(
+            f"{uri}: line {number + short[0][0]} has {short[0][1]} values, not {len(names)} (a name and {len(names) - 1} attributes). "
+            "Fix: mend the line."
+        ) from None
+    zero, nothing = pa.scalar("0"), pa.scalar(None, pa.string())
+    columns = [table.column(n).combine_chunks() for n in names]
+    return pa.RecordBatch.from_arrays(
+        [columns[0], *(pc.if_else(pc.equal(c, zero), nothing, c) for c in columns[1:])], names=list(names)
     )

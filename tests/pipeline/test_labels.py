@@ -373,8 +373,10 @@ def test_broken_files_are_named(tmp_path: Path, name: str, text: str, said: str)
 
 def test_text_must_be_utf8(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_bytes("id,x\n1.jpg,é\n".encode("latin-1"))
-    with pytest.raises(SourceError, match=r"l\.csv: .*UTF-8"):
-        opened(tmp_path / "l.csv")
+    (tmp_path / "attr.txt").write_bytes(celeba("é.jpg 1 1 1").encode("latin-1"))
+    for name in ("l.csv", "attr.txt"):
+        with pytest.raises(SourceError, match=rf"{name}: .*UTF-8"):
+            opened(tmp_path / name)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
