@@ -4,7 +4,9 @@ The listing is streamed once; what a run does, counts and checks is derived from
 while a run goes on cannot make the books uneven.
 """
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from schemas.errors import AccountingError, JobError, Problem
 from schemas.source import SourceSpec
 from schemas.tables import labels_type, work_schema
 
+SPILL = "listing.arrow"
+
 
 @dataclass(frozen=True)
 class LabelCounts:
@@ -34,9 +38,12 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class Listing:
-    """A finished listing: spilled rows, their standing against the tables, their bytes and labels."""
+    """A finished listing: spilled rows, their standing against the tables, their bytes and labels.
 
-    folder: tempfile.TemporaryDirectory[str]
+    Its folder goes with it.
+    """
+
+    folder: Path
     tally: Tally
     rows: int
     bytes: int
@@ -49,7 +56,7 @@ class Listing:
         """Spilled rows with the position of each batch's first row."""
         position = 0
         with (
-            pa.memory_map(str(Path(self.folder.name) / "listing.arrow")) as source,
+            pa.memory_map(str(self.folder / SPILL)) as source,
             pa.ipc.open_stream(source) as reader,
         ):
             for batch in reader:
@@ -82,12 +89,24 @@ def list_source(spec: SourceSpec, *, latents: Table | None, failures: Table | No
     """
     source = open_source(spec)
     labels = LabelIndex.open(spec.labels, source=spec, beside=source.label_types()) if spec.labels is not None else None
+    folder = Path(tempfile.mkdtemp(prefix="latentmill-listing-"))
+    try:
+        listing = _spilled(source, labels, folder, latents, failures)
+        _refuse_duplicates(listing)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(listing, shutil.rmtree, folder, ignore_errors=True)
+    return listing
+
+
+def _spilled(
+    source: Source, labels: LabelIndex | None, folder: Path, latents: Table | None, failures: Table | None
+) -> Listing:
     schema = _spill_schema(source, labels)
-    folder = tempfile.TemporaryDirectory(prefix="latentmill-listing-")
-    path = Path(folder.name) / "listing.arrow"
     size = 0
     with Ledger() as ledger:
-        with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
+        with pa.OSFile(str(folder / SPILL), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
             for batch in source.listing():
                 ledger.list_batch(batch)
                 size += int(batch.column("size").fill_null(0).to_numpy().sum())
@@ -95,9 +114,7 @@ def list_source(spec: SourceSpec, *, latents: Table | None, failures: Table | No
         tally = _reconcile(ledger, latents, failures)
     struct = schema.field("labels").type if "labels" in schema.names else None
     counts = LabelCounts(labels.matched, labels.images_unmatched, labels.labels_unmatched) if labels else None
-    listing = Listing(folder, tally, len(tally.status), size, struct, counts, latents.name if latents else None)
-    _refuse_duplicates(listing)
-    return listing
+    return Listing(folder, tally, len(tally.status), size, struct, counts, latents.name if latents else None)
 
 
 def recount(listing: Listing, *, latents: Table, failures: Table) -> Tally:

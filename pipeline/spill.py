@@ -56,6 +56,8 @@ def write_spill(
 @lru_cache(maxsize=4)
 def _open(url: str, options: str) -> pa.ipc.RecordBatchFileReader:
     # The footer lists every batch; a worker reads it once, not once a batch.
+    if artifacts.is_local(url):
+        return pa.ipc.open_file(pa.memory_map(str(artifacts.local_path(url))))
     return pa.ipc.open_file(artifacts.open_read(url, json.loads(options)))
 
 

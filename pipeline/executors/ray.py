@@ -10,6 +10,7 @@ CPU shares leave room for every leg: actors that took all CPUs would starve the 
 import logging
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -27,10 +28,10 @@ from stages.stage import MapStage, ReduceStage
 State = TypeVar("State")
 Item = TypeVar("Item")
 
-READ_CPUS = 0.5
-WRITE_CPUS = 0.25
-FRAGMENT_BYTES = 64 * 2**20
-WRITES_PER_RUN = 100
+READ_CPUS = 0.4
+CODEC_CPUS = 0.5
+WRITE_CPUS = 0.2
+"""Three different shares: legs of equal resources would be fused, and a GPU would wait for JPEGs."""
 
 
 class RayExecutor:
@@ -114,7 +115,7 @@ class RayExecutor:
 
     def _actor_cpus(self) -> float:
         """CPU share of one actor, so that reads and writes always find room beside a full pool."""
-        return 1.0 if self._spec.gpus_per_worker else 0.5
+        return 1.0 if self._spec.gpus_per_worker else CODEC_CPUS
 
     def _threads(self, workers: int) -> int | None:
         """Torch threads of one actor on CPU, so that all of them together have the cluster's cores; None on a GPU."""
@@ -205,16 +206,19 @@ def _stamps(table: pa.Table) -> dict[str, float]:
 
 def _start(spec: RaySpec) -> None:
     local = spec.address == "local"
-    ray.init(
-        # "local" by name: with no address, Ray may attach to a stale cluster named in a file of the temp folder.
-        address=spec.address,
-        num_cpus=spec.num_cpus if local else None,
-        object_store_memory=spec.object_store_bytes if local else None,
-        include_dashboard=False if local else None,
-        runtime_env=spec.runtime_env or None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with warnings.catch_warnings():
+        # Ray forks to start its processes, which at once become other programs: Lance's warning does not apply.
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        ray.init(
+            # "local" by name: with no address, Ray may attach to a stale cluster named in a file of the temp folder.
+            address=spec.address,
+            num_cpus=spec.num_cpus if local else None,
+            object_store_memory=spec.object_store_bytes if local else None,
+            include_dashboard=False if local else None,
+            runtime_env=spec.runtime_env or None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
 
 
 def _quiet(context: DataContext) -> None:

@@ -9,7 +9,6 @@ import pyarrow as pa
 from pipeline.code_set import CodeSet, select_pairs, select_rows
 from pipeline.context import Context
 from pipeline.selection import selection_clause
-from pipeline.steps.fit import drive
 from pipeline.store.table import Table
 from schemas.errors import JobError, SpaceMismatch
 from schemas.job import did_you_mean

@@ -1,8 +1,13 @@
-"""Making a table, once, whoever comes first."""
+"""Making a table, once, whoever comes first.
+
+`lance.write_dataset(mode="create")` is not safe for that: if another process makes the table between its look and its
+commit, the commit is rebased and *overwrites* the table, rows and all. A creation committed with `max_retries=0` may
+become version 1 and nothing else.
+"""
 
 import pyarrow as pa
 
-from pipeline.store.engine import EngineError, asking, lance, session
+from pipeline.store.engine import MEMORY, EngineError, creating, explain, lance, session
 from pipeline.store.ref import TableRef
 from schemas.errors import StoreError
 
@@ -15,21 +20,32 @@ def create(ref: TableRef, schema: pa.Schema) -> None:
     found = ref.find()
     if found is None:
         try:
-            lance.write_dataset(
-                schema.empty_table(),
-                ref.uri,
-                mode="create",
-                storage_options=ref.storage_options,
-                enable_stable_row_ids=True,
-                session=session(),
-            )
-            return
+            make(ref, schema)
         except EngineError as error:
-            if "already exists" not in str(error) and "onflict" not in str(error):
-                with asking(ref.store, f"making table {ref.name} in"):
-                    raise
+            # Whatever was said, what counts is whether the table is there now.
+            if ref.find() is None:
+                raise explain(ref.store, f"making table {ref.name} in", error) from error
         found = ref.open()
     _check_same(ref, found.schema, schema)
+
+
+def make(ref: TableRef, schema: pa.Schema) -> None:
+    """Commits version 1, or raises what Lance raises when there is one already."""
+    if ref.store.startswith(MEMORY):
+        # A commit by URI cannot be given the session that a memory store lives in; one process needs no more than a lock.
+        with creating():
+            if ref.find() is None:
+                lance.write_dataset(schema.empty_table(), ref.uri, enable_stable_row_ids=True, session=session())
+        return
+    first = lance.Transaction(read_version=0, operation=lance.LanceOperation.Overwrite(schema, []))
+    lance.LanceDataset.commit(
+        ref.uri,
+        first,
+        storage_options=ref.storage_options,
+        max_retries=0,
+        enable_stable_row_ids=True,
+        enable_v2_manifest_paths=True,
+    )
 
 
 def _check_same(ref: TableRef, held: pa.Schema, wanted: pa.Schema) -> None:

@@ -6,6 +6,7 @@ Object stores are told apart from missing tables: an unreachable bucket is never
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -53,18 +54,23 @@ _REASONS = (
 
 
 @lru_cache(maxsize=1)
-def _session_of(_pid: int) -> tuple[Any, Any]:
+def _session_of(_pid: int) -> tuple[Any, threading.Lock, Any]:
     session = lance.Session(index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES)
     # A memory store lives as long as something in it is open: this handle keeps it for the life of the process.
     anchor = lance.write_dataset(
         pa.table({"anchor": pa.array([], pa.int64())}), f"{MEMORY}latentmill-anchor", session=session
     )
-    return session, anchor
+    return session, threading.Lock(), anchor
 
 
 def session() -> Any:
     """This process's Lance session: shared connections and caches of a bounded size. Not carried over a fork."""
     return _session_of(os.getpid())[0]
+
+
+def creating() -> threading.Lock:
+    """This process's lock for making tables in memory stores."""
+    return _session_of(os.getpid())[1]
 
 
 def is_missing(error: BaseException) -> bool:
@@ -79,7 +85,12 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_io(error: BaseException) -> bool:
     """Whether the store, not the request, was at fault: the outcome of a commit is unknown then."""
-    return bool(re.search(r"LanceError\(IO\)|result for version \d+ is unknown|Generic \w+ error|error sending request|timed out", str(error)))
+    return bool(
+        re.search(
+            r"LanceError\(IO\)|result for version \d+ is unknown|Generic \w+ error|error sending request|timed out",
+            str(error),
+        )
+    )
 
 
 def brief(error: BaseException) -> str:

@@ -81,7 +81,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._heart.join()
+        self._heart.join(timeout=self._ttl.total_seconds())
         # Best effort: a lease that cannot be given back expires, and must not hide why the block ended.
         with contextlib.suppress(StoreError, *EngineError):
             self._swap(self._mine(), {"holder": "''", "expires": _timestamp(datetime.now(UTC))})

@@ -74,16 +74,19 @@ class Table:
         batch_rows: int = 8192,
         limit: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Rows in storage order, in batches of at most `batch_rows` and 16 MiB. Memory does not grow with the table."""
+        """Rows in storage order, in batches of at most `batch_rows` and 16 MiB. Memory does not grow with the table.
+
+        A wrong filter or column raises JobError here, not at the first row.
+        """
         dataset = self.ref.open(version)
         clause = checked(dataset, where)
         names = list(columns) if columns is not None else dataset.schema.names
         self._check_columns(dataset.schema, names)
         rows = batch_rows_for(row_bytes(dataset.schema, names), batch_rows)
-        with asking(self.uri, "reading"):
-            yield from dataset.scanner(
-                columns=names, filter=clause, batch_size=rows, strict_batch_size=True, batch_readahead=4, limit=limit
-            ).to_batches()
+        scanner = dataset.scanner(
+            columns=names, filter=clause, batch_size=rows, strict_batch_size=True, batch_readahead=4, limit=limit
+        )
+        return self._batches(scanner)
 
     def splits(
         self, *, columns: Sequence[str], where: str | None = None, version: int | None = None, rows: int | None = None
@@ -188,6 +191,10 @@ class Table:
         dataset = self.ref.open(version)
         settings = query.choose(dataset, exact=exact, metric=metric, nprobes=nprobes, refine=refine)
         return query.search(dataset, vector, k=k, settings=settings, where=checked(dataset, where), columns=columns)
+
+    def _batches(self, scanner: Any) -> Iterator[pa.RecordBatch]:
+        with asking(self.uri, "reading"):
+            yield from scanner.to_batches()
 
     def _check_columns(self, schema: pa.Schema, columns: Iterable[str]) -> None:
         known: dict[str, Any] = {f.name: f for f in schema}

@@ -133,6 +133,9 @@ def test_killed_at_random_moments_until_it_is_done(job: Path, tmp_path: Path, ro
 
 def test_a_second_run_is_told_who_holds_the_dataset(job: Path, tmp_path: Path, root: Path) -> None:
     store = tmp_path / "store"
+    slower = yaml.safe_load(job.read_text())
+    slower["codec"]["options"]["seconds"] = 0.03  # 12 s, in which the second run starts and is turned away
+    job.write_text(yaml.safe_dump(slower))
     first = start(job, root)
     try:
         assert wait_for(lambda: bool(committed(store)), first)
@@ -141,7 +144,7 @@ def test_a_second_run_is_told_who_holds_the_dataset(job: Path, tmp_path: Path, r
         )
         assert second.returncode == 1
         assert str(first.pid) in second.stderr, second.stderr
-        assert first.wait(timeout=60) == 0
+        assert first.wait(timeout=120) == 0
     finally:
         if first.poll() is None:
             kill(first)
