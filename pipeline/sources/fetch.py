@@ -199,7 +199,7 @@ class Fetcher:
 def _get(span: Span, remote: Remote) -> tuple[bytes, None]:
     end = {"start": span.start, "end": span.stop} if span.stop is not None else {}
     uri = span.rows[0].uri
-    return remote(lambda fs: fs.cat_file(fs._strip_protocol(uri), **end)), None
+    return remote(lambda fs: fs.cat_file(uri, **end)), None
 
 
 def _joins(held: list[Wanted], row: Wanted) -> bool:
