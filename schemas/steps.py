@@ -3,7 +3,7 @@
 A step sees its own spec only. Adding a stage touches one spec here, one file under `stages/`, one test, one doc entry.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -170,7 +170,7 @@ class RenderStep(_Step):
     shard_rows: int = Field(
         1000, ge=1, description="shards: images a tar file, at most; fewer where they would pass 96 MiB of pixels"
     )
-    storage_options: dict[str, str] = Field(default_factory=dict)
+    storage_options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _format_fits_layout(self) -> Self:
