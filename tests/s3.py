@@ -107,12 +107,15 @@ def s3_server(*, fail_every: int = 0) -> Iterator[S3]:
     """Runs the server for the block."""
     s3 = S3(fail_every=fail_every)
     backend = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"]
         fate = s3.turn(environ["REQUEST_METHOD"]) if not environ["PATH_INFO"].startswith("/moto-api") else "answer"
         if fate == "answer":
-            return backend(environ, start_response)
+            # One at a time: moto looks and writes in two steps, S3 decides a conditional PUT in one.
+            with one_at_a_time:
+                return list(backend(environ, start_response))
         body.read(int(environ.get("CONTENT_LENGTH") or 0))
         if fate == "cut":
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)

@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,7 @@ def schema(dim: int = DIM, dtype: str = "float32") -> pa.Schema:
 def batch(ids: Sequence[str], *, source_version: str = "v1", vectors: np.ndarray | None = None) -> pa.RecordBatch:
     """Rows whose latent is `vectors`, or follows from the id."""
     if vectors is None:
-        seeds = [sum(map(ord, i)) for i in ids]
+        seeds = [zlib.crc32(i.encode()) for i in ids]
         vectors = np.stack([np.random.default_rng(s).normal(size=DIM) for s in seeds]) if ids else np.empty((0, DIM))
     n, dim = len(ids), vectors.shape[1]
     latent = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), dim)
@@ -100,7 +101,7 @@ def line(process: subprocess.Popen[str]) -> str:
     return text.strip()
 
 
-def wait_until(condition, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

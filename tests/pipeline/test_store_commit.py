@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_rows_that_do_not_fit_are_refused(table: Table) -> None:
 def test_what_the_source_raises_comes_through(table: Table) -> None:
     class Broken(Exception): ...
 
-    def rows(before: int):  # type: ignore[no-untyped-def]
+    def rows(before: int) -> Iterator[pa.RecordBatch]:
         yield from (batch(names(3, start=3 * k)) for k in range(before))
         raise Broken("the source died")
 
@@ -230,7 +231,7 @@ def test_what_was_prepared_before_a_fence_cannot_land_after_it(table: Table) -> 
         "append": lance.LanceOperation.Append(new),
         "replace": replacing(zombie, new, names(5)),
         "replace nothing": lance.LanceOperation.Update(new_fragments=new),
-        "fence": lance.LanceOperation.Project(zombie.lance_schema),
+        "fence": committing.barrier(zombie),
     }
     table.fence(2)
     add(table, ["heir"], token=2)

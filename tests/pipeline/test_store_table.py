@@ -1,6 +1,7 @@
 """Opening stores and tables, reading them, and what is said when something is wrong."""
 
 import pickle
+import threading
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from store_rows import FINGERPRINT, add, batch, child, fenced, ids_of, line, names, schema
 
 from pipeline.store.address import ascii_name, store_uri
+from pipeline.store.create import make
+from pipeline.store.engine import EngineError
 from pipeline.store.store import Store
 from pipeline.store.table import Table
 from schemas.errors import JobError, StoreError
@@ -90,6 +93,30 @@ def test_create_again_checks_the_columns(table: Table) -> None:
         table.create(schema(16))
 
 
+def test_making_a_table_never_replaces_one(table: Table) -> None:
+    """What Lance's own `create` does when another process was faster: it overwrites the table."""
+    with pytest.raises(EngineError):
+        make(table.ref, schema())
+    assert ids_of(table) == names(150)
+
+
+def test_many_make_the_same_table_at_once(tmp_path: Path) -> None:
+    stores = [Store.open(str(tmp_path / f"s{n}")) for n in range(15)] + [Store.open("memory://many_make")]
+    for store in stores:
+        start = threading.Barrier(4)
+
+        def work(k: int, store: Store = store, start: threading.Barrier = start) -> None:
+            start.wait()
+            add(fenced(store), names(3, prefix=f"t{k}"))
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ids_of(store.latents("faces", FINGERPRINT)) == [i for k in range(4) for i in names(3, prefix=f"t{k}")]
+
+
 def test_scan_by_version_limit_and_filter(table: Table) -> None:
     first = table.version - 1
     assert ids_of(table, first) == names(100) and ids_of(table) == names(150)
@@ -98,7 +125,7 @@ def test_scan_by_version_limit_and_filter(table: Table) -> None:
     assert sum(b.num_rows for b in batches) == 75 and max(b.num_rows for b in batches) <= 16
     assert next(table.scan()).schema.names == schema().names
     with pytest.raises(StoreError, match="version 99"):
-        next(table.scan(version=99))
+        table.scan(version=99)
 
 
 def test_take_keeps_order_and_names_what_is_missing(table: Table) -> None:
@@ -158,7 +185,7 @@ def test_ids_with_quotes(table: Table) -> None:
     ],
 )
 def test_a_wrong_filter_is_a_job_error_that_names_it(table: Table, where: str, said: str) -> None:
-    for ask in (table.count_rows, table.check_where, lambda w: list(table.scan(where=w))):
+    for ask in (table.count_rows, table.check_where, lambda w: table.scan(where=w)):
         with pytest.raises(JobError) as raised:
             ask(where)
         assert said in str(raised.value) and raised.value.problems[0].field == "where"
