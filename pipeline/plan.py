@@ -160,7 +160,8 @@ def _labels(listing: Listing | None, latents: Table | None) -> dict[str, Any]:
 def _check_steps(
     job: Job, codec: CodecRef | None, labels: dict[str, Any], store: Store | None, *, has_rows: bool
 ) -> Iterator[Problem]:
-    directions = set(_stored_directions(job, codec, store))
+    stored = _stored_directions(job, store)
+    directions = {n for n, prints in stored.items() if codec is not None and codec.fingerprint in prints}
     for i, step in enumerate(job.steps):
         at = f"steps.{i} ({step.stage})"
         if step.stage not in ("train", "encode", "report") and not has_rows:
@@ -181,7 +182,7 @@ def _check_steps(
             case TraverseStep():
                 for name in step.directions:
                     if name not in directions and name.split("=")[0] not in directions:
-                        yield Problem(f"{at}.directions", name, "no such direction.", did_you_mean(name, directions))
+                        yield _unknown_direction(at, name, directions, stored, codec)
                 for j in step.coordinates:
                     if codec and not 0 <= j < codec.latent.dim:
                         yield Problem(
@@ -196,11 +197,25 @@ def _check_steps(
                 pass
 
 
-def _stored_directions(job: Job, codec: CodecRef | None, store: Store | None) -> Iterator[str]:
-    if store is not None and codec is not None and store.directions().exists():
-        where = f"dataset = '{job.dataset}' AND fingerprint = '{codec.fingerprint}'"
-        for batch in store.directions().scan(["name"], where=where):
-            yield from batch.column("name").to_pylist()
+def _stored_directions(job: Job, store: Store | None) -> dict[str, set[str]]:
+    """Directions of the dataset in the store: name → fingerprints of the codecs they were fitted for."""
+    found: dict[str, set[str]] = {}
+    if store is not None and store.directions().exists():
+        for batch in store.directions().scan(["name", "fingerprint"], where=f"dataset = '{job.dataset}'"):
+            for row in batch.to_pylist():
+                found.setdefault(row["name"], set()).add(row["fingerprint"])
+    return found
+
+
+def _unknown_direction(
+    at: str, name: str, known: set[str], stored: dict[str, set[str]], codec: CodecRef | None
+) -> Problem:
+    """A direction that is nowhere, or that belongs to another codec (design §5.5: both are named)."""
+    if name in stored and codec is not None:
+        other = sorted(stored[name])[0][:16]
+        reason = f"was fitted for codec {other}; this job's codec is {codec.fingerprint[:16]}. Spaces never mix."
+        return Problem(f"{at}.directions", name, reason, "put a `fit` step above, or use that codec")
+    return Problem(f"{at}.directions", name, "no such direction.", did_you_mean(name, known))
 
 
 def _check_table(

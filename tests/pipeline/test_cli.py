@@ -1,0 +1,116 @@
+"""The command line as a user meets it: exit codes, JSON on stdout, messages on stderr."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.jobs import image_id, job_data, make_images, spoil
+
+
+def latentmill(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "LATENTMILL_STORE"} | {"COLUMNS": "200"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def write_job(folder: Path, **changes: Any) -> str:
+    data = job_data(Path("."), "out/store", **changes)
+    (folder / "job.yaml").write_text(yaml.safe_dump(data))
+    return "job.yaml"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where a job has run: encode, index, fit."""
+    folder = make_images(tmp_path_factory.mktemp("cli"), 40)
+    spoil(folder, 10)
+    steps = [{"stage": "encode"}, {"stage": "index"}, {"stage": "fit", "attributes": ["bright", "round"]}]
+    result = latentmill("run", write_job(folder, steps=steps), "--json", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["steps"]["encode"]["in_latents"] == 36
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [e["event"] for e in events][-1] == "run_finished"
+    assert {"step_started", "progress", "step_finished"} <= {e["event"] for e in events}
+    return folder
+
+
+def test_query_by_picture_and_by_id(done: Path) -> None:
+    picture = done / "images" / image_id(5)
+    by_picture = latentmill("query", "--image", str(picture), "-k", "5", "--json", cwd=done)
+    rows = json.loads(by_picture.stdout)["rows"]
+    assert [r["id"] for r in rows][0] == image_id(5) and rows[0]["distance"] < 1e-6
+    by_id = json.loads(latentmill("query", "--id", image_id(5), "-k", "4", "--json", cwd=done).stdout)["rows"]
+    assert [r["id"] for r in by_id] == [r["id"] for r in rows][1:]
+    where = latentmill("query", "--id", image_id(5), "--where", "labels.bright = true", "--json", cwd=done)
+    found = json.loads(where.stdout)["rows"]
+    assert found and all(r["labels"]["bright"] for r in found)
+
+
+def test_query_as_a_table_and_as_a_gallery(done: Path) -> None:
+    result = latentmill("query", "--id", image_id(5), "-k", "3", "--html", "hits.html", cwd=done)
+    assert result.returncode == 0
+    assert "distance" in result.stdout
+    page = (done / "hits.html").read_text()
+    assert page.count("data:image/webp") >= 4
+    assert "http://" not in page and "https://" not in page
+
+
+def test_lists_of_failures_directions_and_runs(done: Path) -> None:
+    failures = json.loads(latentmill("failures", "--json", cwd=done).stdout)
+    assert len(failures) == 4 and {f["error"] for f in failures} == {"zero_bytes", "not_an_image", "truncated"}
+    one = json.loads(latentmill("failures", "--where", "error = 'truncated'", "--json", cwd=done).stdout)
+    assert one and {f["error"] for f in one} == {"truncated"}
+    directions = json.loads(latentmill("directions", "--json", cwd=done).stdout)
+    assert [d["name"] for d in directions] == ["bright", "round"]
+    assert all(d["status"] == "ok" and d["auc_low"] <= d["auc"] <= d["auc_high"] for d in directions)
+    runs = json.loads(latentmill("runs", "--json", cwd=done).stdout)
+    assert [r["state"] for r in runs] == ["done"]
+
+
+def test_plan_and_validate(done: Path) -> None:
+    plan = json.loads(latentmill("plan", "job.yaml", "--json", cwd=done).stdout)
+    assert (plan["listed"], plan["steps"][0]["todo"]) == (40, 0)
+    assert latentmill("validate", "job.yaml", cwd=done).returncode == 0
+
+
+def test_exit_code_2_tells_field_value_and_fix(done: Path) -> None:
+    result = latentmill("run", "job.yaml", "--set", "steps.encode.batch_sise=3", cwd=done)
+    assert result.returncode == 2
+    assert "batch_sise" in result.stderr and "batch_size" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert latentmill("run", "absent.yaml", cwd=done).returncode == 2
+    assert latentmill("query", "--id", "absent", cwd=done).returncode == 2
+    assert latentmill("query", cwd=done).returncode == 2
+
+
+def test_exit_code_3_when_too_many_failed(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    spoil(tmp_path, 3)
+    result = latentmill("run", write_job(tmp_path, max_failures=2), cwd=tmp_path)
+    assert result.returncode == 3
+    assert "4 of 12 images failed" in result.stderr
+
+
+def test_exit_code_1_when_the_store_is_missing(tmp_path: Path) -> None:
+    result = latentmill("runs", "--store", "nowhere", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "nowhere" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_report_is_drawn_again(done: Path) -> None:
+    result = latentmill("report", "job.yaml", "--to", "again.html", cwd=done)
+    assert result.returncode == 0, result.stderr
+    assert "bright" in (done / "again.html").read_text()
+
+
+def test_doctor_and_schema(tmp_path: Path) -> None:
+    checks = json.loads(latentmill("doctor", "--json", cwd=tmp_path).stdout)
+    assert {"torch", "ray", "GPU"} <= {c["check"] for c in checks}
+    assert json.loads(latentmill("schema", cwd=tmp_path).stdout)["title"] == "Latentmill job"

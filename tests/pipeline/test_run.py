@@ -1,0 +1,222 @@
+"""Runs on the local executor with the exact codec: what changes, what stays, what is counted."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.codec import CodecRef
+from pipeline.executors.local import LocalExecutor
+from pipeline.run import RunResult, run_job
+from pipeline.store.store import Store
+from schemas.errors import JobError, LeaseHeld, TooManyFailures
+from schemas.events import Event
+from schemas.executor import LocalExecutor as LocalSpec
+from schemas.job import parse_job
+from tests.jobs import image_id, job_data, make_images, picture, rows_of, spoil
+
+
+def run(folder: Path, *, events: list[Event] | None = None, retry: bool = False, **changes: Any) -> RunResult:
+    job = parse_job(job_data(folder, folder / "store", **changes))
+    report = events.append if events is not None else lambda event: None
+    return run_job(job, report=report, executor=LocalExecutor(LocalSpec()), retry_failures=retry)
+
+
+def write_png(path: Path, index: int) -> None:
+    import cv2
+
+    ok, data = cv2.imencode(".png", picture(index)[..., ::-1])
+    assert ok
+    path.write_bytes(data.tobytes())
+
+
+def test_one_file_in_three_is_broken_and_the_run_finishes(tmp_path: Path) -> None:
+    make_images(tmp_path, 60)
+    broken = spoil(tmp_path, 3)
+    counts = run(tmp_path).steps["encode"]
+    assert (counts["listed"], counts["in_latents"], counts["in_failures"]) == (60, 60 - broken, broken)
+    failures = rows_of(tmp_path / "store", "failures")
+    assert set(failures["error"].to_pylist()) == {"zero_bytes", "not_an_image", "truncated"}
+    for row in failures.to_pylist():
+        assert row["uri"] in row["message"] and row["uri"].endswith(row["id"])
+
+
+def test_new_and_changed_images_alone_are_encoded_and_replace_their_rows(tmp_path: Path) -> None:
+    make_images(tmp_path, 30)
+    run(tmp_path)
+    before = {r["id"]: r for r in rows_of(tmp_path / "store").to_pylist()}
+    make_images(tmp_path, 5, start=30)
+    write_png(tmp_path / "images" / image_id(3), 999)
+    counts = run(tmp_path).steps["encode"]
+    assert (counts["encoded"], counts["in_latents"], counts["already"]) == (6, 35, 29)
+    after = {r["id"]: r for r in rows_of(tmp_path / "store").to_pylist()}
+    assert len(after) == 35
+    changed = {i for i in before if before[i]["latent"] != after[i]["latent"]}
+    assert changed == {image_id(3)}
+    assert before[image_id(3)]["content_hash"] != after[image_id(3)]["content_hash"]
+
+
+def test_failures_are_left_alone_until_they_are_asked_for(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    path = tmp_path / "images" / image_id(4)
+    good, stamp = path.read_bytes(), path.stat()
+    path.write_bytes(good[: len(good) // 2])
+    first = run(tmp_path).steps["encode"]
+    assert (first["in_latents"], first["in_failures"]) == (11, 1)
+    assert run(tmp_path).steps["encode"]["encoded"] == 0
+    again = run(tmp_path, retry=True).steps["encode"]
+    assert (again["encoded"], again["in_failures"]) == (0, 1)
+    assert rows_of(tmp_path / "store", "failures").num_rows == 1
+    path.write_bytes(good)
+    healed = run(tmp_path).steps["encode"]  # another version of the file: tried without being asked
+    assert (healed["encoded"], healed["in_latents"], healed["in_failures"]) == (1, 12, 0)
+    assert stamp.st_size == path.stat().st_size
+
+
+def test_an_image_that_turns_bad_leaves_latents(tmp_path: Path) -> None:
+    make_images(tmp_path, 8)
+    run(tmp_path)
+    (tmp_path / "images" / image_id(2)).write_bytes(b"not an image any more")
+    counts = run(tmp_path).steps["encode"]
+    assert (counts["in_latents"], counts["in_failures"]) == (7, 1)
+    assert image_id(2) not in rows_of(tmp_path / "store")["id"].to_pylist()
+
+
+def test_removed_images_are_counted_and_kept(tmp_path: Path) -> None:
+    make_images(tmp_path, 8)
+    run(tmp_path)
+    (tmp_path / "images" / image_id(0)).unlink()
+    counts = run(tmp_path).steps["encode"]
+    assert (counts["listed"], counts["in_latents"], counts["no_longer_listed"]) == (7, 7, 1)
+
+
+@pytest.mark.parametrize(("allowed", "stops"), [(3, True), (0.05, True), (0.5, False), (20, False), (None, False)])
+def test_max_failures(tmp_path: Path, allowed: float | None, stops: bool) -> None:
+    make_images(tmp_path, 20)
+    spoil(tmp_path, 4)
+    if stops:
+        with pytest.raises(TooManyFailures, match="5 of 20 images failed"):
+            run(tmp_path, max_failures=allowed)
+    else:
+        run(tmp_path, max_failures=allowed)
+    kept = rows_of(tmp_path / "store").num_rows + rows_of(tmp_path / "store", "failures").num_rows
+    assert kept == 20, "what workers finished is kept, also by a run that stops"
+
+
+def test_an_unreadable_label_is_a_failure_row(tmp_path: Path) -> None:
+    make_images(tmp_path, 6)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        labels.read_text().replace(f"{image_id(1)},", f"{image_id(1)},perhaps,").replace(",true,", ",true,")
+    )
+    rows = [line.split(",") for line in labels.read_text().splitlines()]
+    rows = [r[:2] + r[-2:] if len(r) > 4 else r for r in rows]
+    labels.write_text("\n".join(",".join(r) for r in rows) + "\n")
+    types = {"bright": "bool", "round": "bool"}
+    source = {"images": f"{tmp_path}/images/**/*.png", "labels": {"uri": str(labels), "types": types}}
+    counts = run(tmp_path, source=source).steps["encode"]
+    assert counts["in_failures"] == 1
+    (failure,) = rows_of(tmp_path / "store", "failures").to_pylist()
+    assert (failure["id"], failure["error"]) == (image_id(1), "unreadable_label")
+    assert "perhaps" in failure["message"]
+
+
+def test_labels_are_typed_and_where_reaches_them(tmp_path: Path) -> None:
+    make_images(tmp_path, 40)
+    steps = [
+        {"stage": "encode"},
+        {"stage": "traverse", "coordinates": [1], "where": "labels.bright = true", "limit": 5},
+    ]
+    run(tmp_path, steps=[*steps, {"stage": "render", "to": str(tmp_path / "out"), "layout": "image"}])
+    rows = {r["id"]: r["labels"] for r in rows_of(tmp_path / "store").to_pylist()}
+    assert all(isinstance(r["bright"], bool) and isinstance(r["shade"], float) for r in rows.values())
+    renders = Store.open(str(tmp_path / "store")).renders("shapes")
+    parents = {r["parents"][0] for b in renders.scan(["parents"]) for r in b.to_pylist()}
+    assert len(parents) == 5 and all(rows[p]["bright"] for p in parents)
+
+
+def test_a_direction_of_another_codec_is_refused_with_both_names(tmp_path: Path) -> None:
+    make_images(tmp_path, 40)
+    run(tmp_path, steps=[{"stage": "encode"}, {"stage": "fit", "attributes": ["bright"]}])
+    other = {"family": "linear", "dim": 4, "preprocess": {"size": 16}}
+    steps = [{"stage": "encode"}, {"stage": "traverse", "directions": ["bright"]}, {"stage": "render", "to": "x"}]
+    with pytest.raises(JobError) as caught:
+        run(tmp_path, codec=other, steps=steps)
+    one, two = (
+        CodecRef.resolve(parse_job(job_data(tmp_path, "x", **c)).codec).fingerprint for c in ({}, {"codec": other})
+    )
+    assert one[:16] in str(caught.value) and two[:16] in str(caught.value)
+
+
+def test_hostile_ids_cannot_leave_the_target(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    make_images(tmp_path, 3)
+    pictures = [p.read_bytes() for p in sorted((tmp_path / "images").rglob("*.png"))]
+    ids = ["../../escaped", "/etc/absolute", "a/../../../b"]
+    pq.write_table(pa.table({"id": ids, "image": pictures}), tmp_path / "rows.parquet")
+    source = {"images": str(tmp_path / "rows.parquet"), "id_column": "id"}
+    target = tmp_path / "deep" / "target"
+    steps = [{"stage": "encode"}, {"stage": "traverse", "coordinates": [0]}, {"stage": "render", "to": str(target)}]
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    run(tmp_path, source=source, steps=steps)
+    new = {p for p in tmp_path.rglob("*") if p.is_file()} - before
+    outside = [p for p in new if target not in p.parents and (tmp_path / "store") not in p.parents]
+    assert not outside
+    assert len([p for p in new if target in p.parents]) == 3
+
+
+def test_two_runs_in_one_process_do_not_share_a_dataset(tmp_path: Path) -> None:
+    make_images(tmp_path, 4)
+    store = Store.open(str(tmp_path / "store"))
+    with store.lease("shapes", run_id="other-run"), pytest.raises(LeaseHeld, match="other-run"):
+        run(tmp_path)
+    assert run(tmp_path).steps["encode"]["encoded"] == 4
+
+
+def test_readers_see_the_dataset_only_when_it_is_whole(tmp_path: Path) -> None:
+    make_images(tmp_path, 10)
+    store = Store.open(str(tmp_path / "store"))
+    run(tmp_path)
+    first = store.current("shapes")
+    assert first is not None
+    make_images(tmp_path, 5, start=10)
+    seen: list[int] = []
+
+    def look(event: Event) -> None:
+        entry = store.current("shapes")
+        assert entry is not None
+        if event.event == "progress":
+            seen.append(store.table(entry.table).count_rows(version=entry.version))
+
+    job = parse_job(job_data(tmp_path, tmp_path / "store"))
+    run_job(job, report=look, executor=LocalExecutor(LocalSpec()))
+    assert seen and set(seen) == {10}
+    now = store.current("shapes")
+    assert now is not None and store.table(now.table).count_rows(version=now.version) == 15
+
+
+def test_run_records_say_what_was_done(tmp_path: Path) -> None:
+    make_images(tmp_path, 4)
+    result = run(tmp_path)
+    (row,) = [r for b in Store.open(str(tmp_path / "store")).runs().scan() for r in b.to_pylist()]
+    assert (row["run_id"], row["state"], row["dataset"]) == (result.run_id, "done", "shapes")
+    assert '"in_latents": 4' in row["summary"]
+    assert not list((tmp_path / "store" / "_work").glob("*")), "work files go when the run ends"
+
+
+def test_latents_are_those_of_the_codec(tmp_path: Path) -> None:
+    """Truth, not agreement: z = A(x − ½) computed here from the file's own pixels."""
+    import torch
+
+    from schemas.codec import LinearCodec, Preprocess
+    from stages.codecs.factory import open_codec
+
+    make_images(tmp_path, 5, size=16)
+    run(tmp_path)
+    codec = open_codec(LinearCodec(dim=8, preprocess=Preprocess(size=(16, 16))))
+    for i, row in enumerate(sorted(rows_of(tmp_path / "store").to_pylist(), key=lambda r: r["id"][2:])):
+        expected = codec.encode(torch.from_numpy(picture(i, 16)[None])).mean[0].numpy()
+        np.testing.assert_array_equal(np.array(row["latent"], np.float32), expected)
