@@ -186,9 +186,10 @@ def is_gone_pid(store: Store) -> bool:
 
 
 @pytest.mark.fault
+@pytest.mark.slow
 def test_a_zombie_cannot_commit(store: Store) -> None:
     """Paused (SIGSTOP) past its expiry, taken over, woken up: its commit is refused and it learns why."""
-    with child(HOLD, store.uri, 1.5, 2.5) as zombie:
+    with child(HOLD, store.uri, 3, 4) as zombie:
         assert line(zombie) == "1"
         zombie.send_signal(signal.SIGSTOP)
         with pytest.raises(LeaseHeld), store.lease("faces", run_id="r"):
