@@ -94,6 +94,7 @@ class ConvVAECodec(_Codec):
     """A small convolutional AE, VAE or β-VAE. `weights` is a folder with config.json and model.safetensors."""
 
     family: Literal["conv_vae"] = "conv_vae"
+    channels_last: bool = Field(True, description="NHWC memory format inside the model: faster, other last bits")
     weights: str = Field(description="folder URL written by the train step")
 
 

@@ -40,11 +40,11 @@ class TrainStep(_Step):
     beta: float = Field(1.0, ge=0, description="weight of the KL term, in units of nats per image (β-VAE when not 1)")
     latent_dim: int = Field(32, ge=1, le=65536)
     channels: tuple[int, ...] = Field(
-        (32, 64, 128), min_length=1, description="one stride-2 stage each; sides must divide by 2^n"
+        (16, 32, 64, 128), min_length=1, description="one stride-2 stage each; sides must divide by 2^n"
     )
-    steps: int = Field(2000, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    steps: int = Field(2400, ge=1, description="optimiser steps")
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_every: int = Field(500, ge=1)

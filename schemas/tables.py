@@ -267,7 +267,9 @@ CATALOG = pa.schema(
         pa.field("table", pa.string(), nullable=False),
         pa.field("version", pa.int64(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
-        pa.field("token", pa.int64(), nullable=False),  # of the lease it was swapped under: an older one cannot swap back
+        pa.field(
+            "token", pa.int64(), nullable=False
+        ),  # of the lease it was swapped under: an older one cannot swap back
         pa.field("at", TIMESTAMP, nullable=False),
     ]
 )

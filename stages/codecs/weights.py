@@ -50,7 +50,6 @@ class Weights:
         file, or a config that was written for other tensors. `field` is the job's field that errors name.
         """
         weights = cls(_json_object(config, field) if config is not None else {}, tensors)
-        _refuse_other_formats(tensors, field)
         weights.entries(field=field)
         stated = weights.config.get("weights_sha256")
         if isinstance(stated, str) and stated != weights.sha256():
@@ -63,7 +62,8 @@ class Weights:
         return weights
 
     def entries(self, *, field: str = "codec.weights") -> dict[str, Entry]:
-        """Every stored tensor by name. Raises JobError when the file is cut short or its header is wrong."""
+        """Every stored tensor by name. Raises UnsafeWeights for another format, JobError when the file is cut short."""
+        _refuse_other_formats(self.tensors, field)
         try:
             stored = deserialize(self.tensors)  # type: ignore[no-untyped-call]
         except SafetensorError as error:
