@@ -63,11 +63,11 @@ def describe(spec: CodecSpec, weights: Weights | None = None, *, allow_code: boo
         case LinearCodec():
             _closed_form(spec)
             latent = LatentSpec(shape=(spec.dim,), space="z")
+            if spec.weights is None and weights is None:
+                return Description(latent, logvar=False, config={"dim": spec.dim, "seed": spec.seed})
+            _fits_linear(spec, _needed(weights, spec))
             # With weights of its own the seed changes nothing, so it is no part of the identity.
-            config = {"dim": spec.dim} if weights else {"dim": spec.dim, "seed": spec.seed}
-            if spec.weights is not None:
-                _fits_linear(spec, _needed(weights, spec))
-            return Description(latent, logvar=False, config=config)
+            return Description(latent, logvar=False, config={"dim": spec.dim})
         case SphereCodec():
             _closed_form(spec)
             latent = LatentSpec(shape=(spec.dim,), space="z")

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from schemas.codec import LinearCodec, Preprocess
 from schemas.errors import JobError
 from stages.codecs.basis import BITS, FixedPointBasis, orthonormal_rows
-from stages.codecs.factory import open_codec
+from stages.codecs.factory import codec_fingerprint, open_codec
 from stages.codecs.linear import Linear
 from stages.codecs.weights import Weights
 from tests.codec_cases import pictures
@@ -126,8 +126,14 @@ def test_weights_of_the_users_own_are_used_as_given() -> None:
     spec = SPEC.model_copy(update={"weights": "somewhere"})
     images = pictures(4)
     expected = (images.flatten(1).double().numpy() / 255 - mean) @ rows.T.astype(np.float64)
-    found = open_codec(spec, _user_weights(rows, mean)).encode(images).mean.numpy()
+    weights = _user_weights(rows, mean)
+    found = open_codec(spec, weights).encode(images).mean.numpy()
     assert np.abs(found - expected).max() < 2e-6
+    reseeded = spec.model_copy(update={"seed": 9})
+    assert codec_fingerprint(spec, weights) == codec_fingerprint(reseeded, weights)  # the seed draws nothing here
+    assert codec_fingerprint(spec, weights) != codec_fingerprint(SPEC)
+    with pytest.raises(JobError, match="no weights there"):
+        open_codec(spec)
 
 
 @pytest.mark.parametrize(
