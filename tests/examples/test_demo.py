@@ -1,5 +1,6 @@
 """The demo from end to end, as a user runs it; and that its edits do to the pictures what they say, measured in pixels."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -9,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from face_measures import measure_glasses, measure_smile
 from PIL import Image
 from scipy.stats import spearmanr
 
+from face_measures import measure_glasses, measure_smile
 from stages.layout import gap_of
 
 SIDE = 64
@@ -94,7 +95,7 @@ def test_paths_between_faces_are_smooth(demo: tuple[Path, dict[str, Any]]) -> No
         paths = strips(demo[0], code_set)
         assert [len(p) for p in paths] == [9] * 6
         for path in paths:
-            steps = [np.abs(b.astype(float) - a.astype(float)).mean() for a, b in zip(path, path[1:], strict=False)]
+            steps = [np.abs(b.astype(float) - a.astype(float)).mean() for a, b in itertools.pairwise(path)]
             assert max(steps) < 0.5 * np.abs(path[-1].astype(float) - path[0].astype(float)).mean() + 1
 
 
