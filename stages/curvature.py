@@ -6,6 +6,9 @@ them tell it within √(coefficients/k). Whether a row is taken follows from the
 Where one matrix a problem is too much memory, all problems share the spectrum of the latents, scaled by each one's mean q.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
@@ -15,22 +18,23 @@ from stages.row_hash import Hashes, fractions
 
 MAX_BYTES = 2**27
 """Of the Hessians of all problems together."""
-ROWS_A_COEFFICIENT = 64
-_JITTER = 1e-6
-"""Of a diagonal: above the rounding of float32 products, far below the curvature of anything that can be estimated."""
+ROWS_A_COEFFICIENT = 128
+FLOOR = 1e-6
+"""Added to diagonals, as a share of them: above the rounding of sums of float32 products."""
+FLOOR_PRECISE = 1e-12
+"""The same for float64."""
 
-Latents = npt.NDArray[np.float32]
 
-
-def logistic_curvature(margin: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """p(1 − p) at a margin, never quite 0."""
-    return np.asarray(np.maximum((1 - np.tanh(margin / 2) ** 2) / 4, np.float32(1e-12)))
+def logistic_curvature(margin: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """p(1 − p) at a margin, exact far out too, and never quite 0."""
+    small = np.exp(-np.minimum(np.abs(margin), 80))
+    return np.asarray(small / (1 + small) ** 2)
 
 
 def estimated_hessian(
-    latents: Latents, q: npt.NDArray[np.float32], hashes: Hashes, *, total: float, rows: int = ROWS_A_COEFFICIENT
+    latents: npt.NDArray[Any], q: npt.NDArray[Any], hashes: Hashes, *, total: float, rows: int = ROWS_A_COEFFICIENT
 ) -> Floats:
-    """Of the rows at hand, (coefficients, coefficients). latents (rows, d) centred; q (rows,).
+    """Of the rows at hand, (coefficients, coefficients), in the precision of the latents (rows, d), centred; q (rows,).
 
     `total`: Σq of all rows that are to be drawn from; `rows` a coefficient are drawn, and more where that costs little.
     """
@@ -38,8 +42,8 @@ def estimated_hessian(
     wanted = max(rows * d, 2**26 // d**2)
     chance = np.minimum(1.0, wanted / max(total, 1e-30) * q.astype(np.float64))
     taken = np.flatnonzero(fractions(hashes, "curvature") < chance)
-    root = np.sqrt(q[taken] / chance[taken]).astype(np.float32)
-    x = np.empty((len(taken), d + 1), np.float32)
+    root = np.sqrt(q[taken] / chance[taken]).astype(latents.dtype)
+    x = np.empty((len(taken), d + 1), latents.dtype)
     np.multiply(latents[taken], root[:, None], out=x[:, :d])
     x[:, d] = root
     return np.asarray(x.T @ x, np.float64)
@@ -48,16 +52,16 @@ def estimated_hessian(
 class Curvature:
     """The Hessian of every problem, factored."""
 
-    def __init__(self, hessians: list[Floats], penalty: Floats) -> None:
+    def __init__(self, hessians: list[Floats], penalty: Floats, *, floor: float = FLOOR) -> None:
         """hessians: of the losses over the whole dataset; penalty (coefficients,): the weight of ½w² beside them."""
         self._penalty = penalty
+        self._floor = floor
         self._hessians = hessians
         self._factors = [self._factor(h) for h in hessians]
 
-    def replaced(self, problems: npt.NDArray[np.int64], hessians: list[Floats], penalty: Floats) -> "Curvature":
+    def replaced(self, better: Mapping[int, Floats], penalty: Floats) -> "Curvature":
         """The same with better Hessians for some problems."""
-        better = dict(zip(problems.tolist(), hessians, strict=True))
-        return Curvature([better.get(i, h) for i, h in enumerate(self._hessians)], penalty)
+        return Curvature([better.get(i, h) for i, h in enumerate(self._hessians)], penalty, floor=self._floor)
 
     def solve(self, gradients: Floats, of: npt.NDArray[np.int64]) -> Floats:
         """gradients (coefficients, any number) → inverse Hessian × gradient, each with the Hessian of problem `of[i]`."""
@@ -72,7 +76,7 @@ class Curvature:
     def _factor(self, hessian: Floats) -> tuple[Floats, bool]:
         # The floor keeps a factor possible where latents are constant or collinear.
         diagonal = np.diagonal(hessian)
-        floor = _JITTER * np.maximum(diagonal, 1e-9 * diagonal.mean() + 1e-30)
+        floor = self._floor * np.maximum(diagonal, 1e-9 * diagonal.mean() + 1e-30)
         factor: tuple[Floats, bool] = cho_factor(hessian + np.diag(self._penalty + floor))
         return factor
 
@@ -80,14 +84,14 @@ class Curvature:
 class SharedCurvature:
     """One spectrum of the latents for all problems; for dimensions where their Hessians do not fit in memory."""
 
-    def __init__(self, latents: Latents, q: npt.NDArray[np.float32], penalty: Floats, *, scale: float) -> None:
+    def __init__(self, latents: npt.NDArray[Any], q: npt.NDArray[Any], penalty: Floats, *, scale: float) -> None:
         """latents (rows, d) centred and q (rows, problems) of a sample; penalty (coefficients,); `scale`: all rows ÷ sampled rows."""
         x = latents.astype(np.float64)
         m, d = x.shape
         self._units = np.maximum(np.sqrt((x * x).mean(0)), 1e-30)
         x /= self._units
         values, self._vectors = _spectrum(x)
-        shrink = d / (d + m)
+        shrink = d / (d + m) if scale > 1 else 1e-6  # all rows need no guess at what others would add
         rows = scale * q.sum(0, dtype=np.float64)
         penalty = (penalty[:-1] / self._units**2).mean()
         self._along = np.outer((1 - shrink) * values + shrink, rows) + penalty

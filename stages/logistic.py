@@ -1,9 +1,9 @@
 """Logistic regression of many attributes at once, by passes over the dataset.
 
 Objective of each attribute, as scikit-learn's with C = 1/l2:  Σ log(1 + exp(−s·(w·z + b))) + l2/2 ‖w‖², s = ±1; b is not
-penalised. A first pass counts and takes a sample; the sample's own optimum is the start, and its curvature the first
-metric. Every further pass gives the exact gradient of all attributes, and now and then their curvature from more telling
-rows, until all are at their optima (stages/newton.py).
+penalised. A first pass counts and takes a sample. A sample that holds all rows is solved in memory. Otherwise its own
+optimum is the start, and its curvature the first metric; every further pass gives the exact gradient of all attributes,
+and now and then their curvature from more telling rows, until all are at their optima (stages/newton.py).
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.attributes import Bools, Column
 from stages.curvature import Curvature
 from stages.logistic_pass import LogisticPass, Summed
-from stages.newton import Floats, Minimisation, Minimum, Precondition, Slope, minimise
-from stages.sampled_logistic import Metric, SampledProblems, sample_optimum
+from stages.newton import Floats, Minimum, Precondition, Slope, Trial, minimise
+from stages.sampled_logistic import PART_TOLERANCE, Metric, SampledProblems, sample_optima
 from stages.stage import Passes
 from stages.survey import Surveyed
 
@@ -25,8 +26,12 @@ TOLERANCE = 2e-6
 """Relative size of the last step; what it leaves is a tenth of it."""
 TRIAL_TOLERANCE = 1e-2
 """For fits that only score held-out rows: what their last step leaves turns the direction by a thousandth."""
-CURVATURE_EVERY = 6
-"""Passes from one estimate of the curvature to the next, for what has not converged by then."""
+CURVATURE_EVERY = 3
+"""At least so many passes lie between two estimates of a problem's curvature."""
+SLOW = 0.2
+"""Steps that shrink less than to this share call for better curvature."""
+FEW_SAMPLED = 5
+"""With fewer rows in a class, a sample says nothing of an optimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +45,6 @@ class LogisticFit:
     parted: bool
 
 
-@dataclass(slots=True)
-class _Fitting:
-    """What a fit carries from pass to pass. Problems are all columns, then those of them with a fit on training rows."""
-
-    stage: LogisticPass
-    sample: SampledProblems
-    metric: Metric
-    penalty: Floats
-    share: Floats
-    exact: bool
-    """The metric's Hessians come from enough rows for standard errors."""
-
-    def precondition(self) -> Precondition:
-        metric, of, share = self.metric, self.stage.of, self.share
-        return lambda gradients: metric.solve(gradients, of) / share
-
-
 def logistic(
     columns: Sequence[Column], survey: Surveyed, *, training: Bools, l2: float, holdout: float
 ) -> Passes[Any, list[tuple[LogisticFit, LogisticFit | None]]]:
@@ -68,81 +56,122 @@ def logistic(
         return []
     centre = survey.everything.z_mean.astype(np.float32).astype(np.float64)
     deviation = np.sqrt(survey.everything.z_variance)
-    units = np.append(deviation, 1.0)
-    sample = SampledProblems.of(survey.sample.rows(), centre=centre, units=deviation, l2=l2, total=survey.everything.n)
-    start, metric = sample_optimum(sample, survey.counts, units=units, tolerance=TOLERANCE, may_part=l2 == 0)
-    of = np.concatenate([np.arange(len(columns)), np.flatnonzero(training)])
-    on_training = np.arange(len(of)) >= len(columns)
-    fitting = _Fitting(
-        stage=LogisticPass(tuple(columns), of, on_training, start[:, of], centre, holdout, may_part=l2 == 0),
-        sample=sample,
-        metric=metric,
-        penalty=np.append(np.full(len(centre), l2), 0.0),
-        share=np.where(on_training, survey.training.known[of] / survey.counts.known[of], 1.0),
-        exact=sample.complete,
+    sample = SampledProblems.of(
+        survey.sample.rows(), training=training, centre=centre, deviation=deviation, l2=l2, total=survey.everything.n
     )
-    descent = minimise(
-        start[:, of],
-        precondition=fitting.precondition(),
-        units=units,
-        tolerance=np.where(on_training, TRIAL_TOLERANCE, TOLERANCE),
-        max_evaluations=MAX_PASSES,
-        precise=sample.complete,
-    )
-    found = yield from _distributed(descent, fitting)
-    fits = [_in_latents(found, i, fitting) for i in range(len(of))]
+    units, of = np.append(deviation, 1.0), np.concatenate([np.arange(len(columns)), np.flatnonzero(training)])
+    fitting = _Fitting(sample, units, _intercepts(sample, survey), np.append(np.full(len(centre), l2), 0.0))
+    if sample.complete:
+        found, metric = fitting.in_memory(len(columns))
+    else:
+        on_training, start = np.arange(len(of)) >= len(columns), fitting.start()
+        stage = LogisticPass(tuple(columns), of, on_training, start[:, of], centre, holdout, may_part=l2 == 0)
+        share = np.where(on_training, survey.training.known[of] / survey.counts.known[of], 1.0)
+        found, metric = yield from fitting.by_passes(stage, share)
+    fits = [_in_latents(found, i, metric if i < len(columns) else None, centre) for i in range(len(of))]
     trials = dict(zip(of[len(columns) :].tolist(), fits[len(columns) :], strict=True))
     return [(fits[i], trials.get(i)) for i in range(len(columns))]
 
 
-def _distributed(descent: Minimisation, fitting: _Fitting) -> Passes[Any, Minimum]:
-    """Answers the trials of a descent by passes over the dataset."""
-    trial, number = next(descent), 0
-    due = CURVATURE_EVERY if fitting.exact else 1
-    while True:
-        p, base = trial.problems, fitting.stage
-        stage = replace(base, of=base.of[p], training=base.training[p], weights=trial.weights, precise=trial.precise)
-        if number == due and isinstance(fitting.metric, Curvature):
-            own = int((~stage.training).sum())
-            stage = replace(stage, curvature=tuple(_totals(fitting.sample, stage, own)))
-            due += CURVATURE_EVERY
-        summed: Summed = yield stage
-        better = _refined(fitting, stage, summed)
-        gradient = summed.gradient + fitting.penalty[:, None] * trial.weights
-        try:
-            trial = descent.send(Slope(gradient, summed.parted, better))
-        except StopIteration as end:
-            minimum: Minimum = end.value
-            return minimum
-        number += 1
+def _intercepts(sample: SampledProblems, survey: Surveyed) -> Floats:
+    """Weights (d + 1, problems) of no effect at all: the log odds of each problem's classes."""
+    weights = np.zeros((sample.coefficients, sample.classes.shape[1]))
+    positive, negative = (sample.classes == 1).sum(0), (sample.classes == 0).sum(0)
+    if not sample.complete:
+        positive, negative = survey.counts.positive, survey.counts.known - survey.counts.positive
+    weights[-1] = np.log(positive / negative)
+    return weights
 
 
-def _totals(sample: SampledProblems, stage: LogisticPass, own: int) -> Floats:
-    """About Σp(1 − p) over all rows of the first `own` problems of a pass."""
-    columns = stage.of[:own]
-    some = replace(sample, rows=replace(sample.rows, classes=sample.rows.classes[:, columns]))
-    sums: Floats = some.curvatures(stage.weights[:, :own]).sum(0, dtype=np.float64)
-    return sample.scale * sums
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """What both ways to the optima need: `units` as in `minimise`, weights without an effect, and the objective's penalty."""
+
+    sample: SampledProblems
+    units: Floats
+    no_effect: Floats
+    penalty: Floats
+
+    @property
+    def may_part(self) -> bool:
+        return not self.penalty.any()
+
+    def in_memory(self, columns: int) -> tuple[Minimum, Metric]:
+        """The optima of a complete sample, and the curvature at those of the first `columns` problems."""
+        found = sample_optima(
+            self.sample, start=self.no_effect, units=self.units, tolerance=TOLERANCE, may_part=self.may_part
+        )
+        own = replace(self.sample, classes=self.sample.classes[:, :columns])
+        return found, own.metric(found.weights[:, :columns])
+
+    def start(self) -> Floats:
+        """Weights (d + 1, columns) near the optima, as far as a part of the rows can tell."""
+        found = sample_optima(
+            self.sample, start=self.no_effect, units=self.units, tolerance=PART_TOLERANCE, may_part=False
+        )
+        classes = self.sample.classes
+        few = np.minimum((classes == 1).sum(0), (classes == 0).sum(0)) < FEW_SAMPLED
+        return np.where(few, self.no_effect, found.weights)
+
+    def by_passes(self, stage: LogisticPass, share: Floats) -> Passes[Any, tuple[Minimum, Metric]]:
+        """The optima by passes over the dataset. `share` (problems,): how much of a column's rows a problem has."""
+        metric = self.sample.metric(stage.weights[:, ~stage.training])
+        descent = minimise(
+            stage.weights,
+            precondition=_inverse(metric, stage.of, share),
+            units=self.units,
+            tolerance=np.where(stage.training, TRIAL_TOLERANCE, TOLERANCE),
+            max_evaluations=MAX_PASSES,
+        )
+        trial, number, due = next(descent), 0, np.ones(len(stage.of))
+        while True:
+            number += 1
+            poor = np.flatnonzero(self._is_poor(stage, trial, due < number))
+            due[trial.problems[poor]] = number + CURVATURE_EVERY
+            asked = self._pass(stage, trial, poor if isinstance(metric, Curvature) else poor[:0])
+            summed: Summed = yield asked
+            better = None
+            if summed.hessians and isinstance(metric, Curvature):
+                metric = metric.replaced({int(asked.of[i]): h for i, h in summed.hessians.items()}, self.penalty)
+                better = _inverse(metric, stage.of, share)
+            gradient = summed.gradient + self.penalty[:, None] * trial.weights
+            try:
+                trial = descent.send(Slope(gradient, summed.parted, better, tuple(summed.hessians)))
+            except StopIteration as end:
+                return end.value, metric
+
+    @staticmethod
+    def _is_poor(stage: LogisticPass, trial: Trial, due: Bools) -> Bools:
+        """Which of a trial's problems want better curvature: all once they are near, then those that converge slowly."""
+        p = trial.problems
+        slow: Bools = (trial.contraction == 0) | (trial.contraction > SLOW)
+        return due[p] & ~stage.training[p] & slow
+
+    def _pass(self, stage: LogisticPass, trial: Trial, wanted: npt.NDArray[np.int64]) -> LogisticPass:
+        """The pass that answers a trial, with the Hessians of the `wanted` ones of its problems on all rows."""
+        p = trial.problems
+        some = replace(self.sample, classes=self.sample.classes[:, stage.of[p][wanted]])
+        totals = self.sample.scale * some.curvatures(trial.weights[:, wanted]).sum(0, dtype=np.float64)
+        return replace(
+            stage,
+            of=stage.of[p],
+            training=stage.training[p],
+            weights=trial.weights,
+            precise=trial.precise,
+            curvature=dict(zip(wanted.tolist(), totals.tolist(), strict=True)),
+        )
 
 
-def _refined(fitting: _Fitting, stage: LogisticPass, summed: Summed) -> Precondition | None:
-    """The metric with the Hessians that a pass brought, if it brought any."""
-    if not stage.curvature or not isinstance(fitting.metric, Curvature):
-        return None
-    columns = stage.of[: len(stage.curvature)]
-    fitting.metric = fitting.metric.replaced(columns, list(summed.hessians), fitting.penalty)
-    fitting.exact = True
-    return fitting.precondition()
+def _inverse(metric: Metric, of: npt.NDArray[np.int64], share: Floats) -> Precondition:
+    return lambda gradients: metric.solve(gradients, of) / share
 
 
-def _in_latents(found: Minimum, i: int, fitting: _Fitting) -> LogisticFit:
-    w, metric = found.weights[:-1, i], fitting.metric
-    own = not fitting.stage.training[i]
-    errors = metric.standard_errors(i)[:-1] if own and fitting.exact and isinstance(metric, Curvature) else None
+def _in_latents(found: Minimum, i: int, metric: Metric | None, centre: Floats) -> LogisticFit:
+    w = found.weights[:-1, i]
     return LogisticFit(
         coefficients=w,
-        intercept=float(found.weights[-1, i] - w @ fitting.stage.centre),
-        standard_error=errors,
+        intercept=float(found.weights[-1, i] - w @ centre),
+        standard_error=metric.standard_errors(i)[:-1] if isinstance(metric, Curvature) else None,
         converged=bool(found.converged[i]),
         parted=bool(found.parted[i]),
     )

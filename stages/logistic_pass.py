@@ -1,7 +1,7 @@
 """One pass of logistic regression: the gradient of many problems at once, and where asked for their curvature."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ CLEAR_MARGIN = 1e-3
 
 @dataclass(slots=True)
 class Summed:
-    """State of a pass: gradient (d + 1, problems), parted (problems,), hessians (problems asked for, d + 1, d + 1)."""
+    """State of a pass: gradient (d + 1, problems), parted (problems,), hessians (d + 1, d + 1) by problem where asked for."""
 
     gradient: Floats
     parted: Bools
-    hessians: Floats
+    hessians: dict[int, Floats]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class LogisticPass:
 
     Problem i is column `of[i]`, on training rows only where `training[i]`. `weights` (d + 1, problems), the intercept last,
     belong to latents less `centre` (d,). `precise` computes gradients in float64; otherwise blocks are float32 and their sums
-    float64. `may_part`: watch for weights that part the classes. `curvature`: about Σp(1 − p) of the first problems, those
-    whose Hessians are wanted; these must not be training problems.
+    float64. `may_part`: watch for weights that part the classes. `curvature`: the problems whose Hessians are wanted, by
+    position, and about how much Σp(1 − p) of each is.
     """
 
     columns: tuple[Column, ...]
@@ -44,11 +44,11 @@ class LogisticPass:
     holdout: float
     precise: bool = False
     may_part: bool = True
-    curvature: Sequence[float] = ()
+    curvature: Mapping[int, float] = field(default_factory=dict)
 
     def start(self) -> Summed:
         d, p = self.weights.shape
-        return Summed(np.zeros((d, p)), np.ones(p, bool), np.zeros((len(self.curvature), d, d)))
+        return Summed(np.zeros((d, p)), np.ones(p, bool), {i: np.zeros((d, d)) for i in self.curvature})
 
     def add(self, state: Summed, batch: pa.RecordBatch) -> Summed:
         dtype = np.float64 if self.precise else np.float32
@@ -65,14 +65,15 @@ class LogisticPass:
         return state
 
     def merge(self, a: Summed, b: Summed) -> Summed:
-        return Summed(a.gradient + b.gradient, a.parted & b.parted, a.hessians + b.hessians)
+        hessians = {i: h + b.hessians[i] for i, h in a.hessians.items()}
+        return Summed(a.gradient + b.gradient, a.parted & b.parted, hessians)
 
     def _add_curvature(self, state: Summed, block: Block, x: npt.NDArray[np.float32], signs: npt.NDArray[Any]) -> None:
-        wanted = slice(len(self.curvature))
+        wanted = list(self.curvature)
         w = self.weights[:, wanted].astype(np.float32)
-        q = logistic_curvature(w[:-1].T @ x.T + w[-1, :, None]) * (signs[wanted] != 0)
-        for i, total in enumerate(self.curvature):
-            state.hessians[i] += estimated_hessian(x, q[i], block.hashes, total=total)
+        curvatures = logistic_curvature(w[:-1].T @ x.T + w[-1, :, None]) * (signs[wanted] != 0)
+        for i, q in zip(wanted, curvatures, strict=True):
+            state.hessians[i] += estimated_hessian(x, q, block.hashes, total=self.curvature[i])
 
 
 def class_signs(positive: Bools, counted: Bools, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ that is right within a share e, each evaluation gains a factor of about e/2.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,10 @@ Bools = npt.NDArray[np.bool_]
 Precondition = Callable[[Floats], Floats]
 """Approximate inverse Hessian of every problem: (coefficients, problems) → the same."""
 
-PRECISE_BELOW = 3e-5
-"""Steps smaller than this, relative, are worth float64: float32 gradients still point to a tenth of it."""
+PRECISE_BELOW = 1e-3
+"""Steps smaller than this, relative, are worth float64. Below it, float32 would teach noise where coefficients are collinear."""
+CONTRACTION = 0.3
+"""A small step ends a problem only if it is this much smaller than the one before: then what it leaves is smaller still."""
 OVERSHOOT = 0.5
 """A trial is refused when the slope there rises again more than this share of the slope at the start."""
 
@@ -29,22 +31,29 @@ HISTORY = 20
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Where gradients are wanted: weights (coefficients, problems) of `problems`, the positions still open."""
+    """Where gradients are wanted: weights (coefficients, problems) of `problems`, the positions still open.
+
+    `contraction` (problems,): the step to here relative to the one before; above a few tenths, the curvature is poor. At the
+    first trial there is none, and it is 0.
+    """
 
     weights: Floats
     problems: npt.NDArray[np.int64]
     precise: bool
+    contraction: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Slope:
     """At a trial: gradient (coefficients, problems). `parted`: (problems,), this problem has no finite minimum.
-    `precondition`: a better first curvature, found on the way.
+
+    `precondition`: a better first curvature, found on the way, for the problems at the positions `renewed` of the trial.
     """
 
     gradient: Floats
     parted: Bools
     precondition: Precondition | None = None
+    renewed: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,30 @@ class _Descent:
             q += step * (share - inverse * (bend * q).sum(0))
         return -q
 
-    def learn(self, step: Floats, bend: Floats) -> None:
+    def forget(self, problems: npt.NDArray[np.int64]) -> None:
+        """Drops what steps taught: pairs from further out would spoil a curvature that was taken nearer."""
+        for _, _, inverse in self.pairs:
+            inverse[problems] = 0
+
+    def close(self, done: Bools, step: Floats) -> None:
+        """Takes the last step of the problems that are `done`."""
+        self.weights += np.where(done, step, 0)
+        self.converged |= done
+        self.open &= ~done
+
+    def take(self, step: Floats, problems: npt.NDArray[np.int64], slope: Slope, *, comparable: bool) -> None:
+        """Moves the problems whose trial went well; all learn from it, where both gradients are of the same precision."""
+        gradient = self.gradient.copy()
+        gradient[:, problems] = slope.gradient
+        before, after = (self.gradient * step).sum(0), (gradient * step).sum(0)
+        good = self.open & (after <= -OVERSHOOT * before)
+        if comparable:
+            self._learn(np.where(self.open, step, 0), gradient - self.gradient)
+        self.weights += np.where(good, step, 0)
+        self.gradient[:, good] = gradient[:, good]
+        self.parted[problems] |= slope.parted
+
+    def _learn(self, step: Floats, bend: Floats) -> None:
         curvature = (step * bend).sum(0)
         useful = self.open & (curvature > 0)
         self.pairs.append((step, bend, np.where(useful, 1 / np.where(useful, curvature, 1.0), 0.0)))
@@ -102,30 +134,30 @@ def minimise(
     """Yields trials, is sent their slopes, returns the minima.
 
     `units` (coefficients,): the size of a coefficient that matters is 1/unit. `tolerance` (problems,): a problem is done when its
-    next step is below it, relative to its largest coefficient; that step is still taken. `precise`: ask for float64 from
-    the first trial on, for a start that is near the end.
+    next step is below it, relative to its largest coefficient, and steps are shrinking fast; that step is still taken.
+    `precise`: ask for float64 from the first trial on.
     """
     p = start.shape[1]
     at = _Descent(start.copy(), np.zeros_like(start), np.ones(p, bool), np.zeros(p, bool), np.zeros(p, bool))
-    slope = yield Trial(start, np.arange(p), precise=precise)
+    slope = yield Trial(start, np.arange(p), precise, contraction=np.zeros(p))
     at.gradient[:], at.parted[:] = slope.gradient, slope.parted
-    evaluations = 1
+    evaluations, before = 1, np.zeros(p)
     while True:
         at.open &= ~at.parted
         direction = at.direction(precondition)
         size = relative_size(direction, at.weights, units)
-        small = at.open & (size <= tolerance) & (precise | (tolerance > PRECISE_BELOW))
-        at.weights += np.where(small, direction, 0)
-        at.converged |= small
-        at.open &= ~small
+        settling = (size <= CONTRACTION * before) | (size <= 1e-3 * tolerance)
+        at.close(at.open & (size <= tolerance) & settling & (precise | (tolerance > PRECISE_BELOW)), direction)
         if not at.open.any() or evaluations >= max_evaluations:
             return Minimum(at.weights, at.converged, at.parted, evaluations)
-        problems = np.flatnonzero(at.open)
+        problems, was_precise = np.flatnonzero(at.open), precise
         precise = precise or bool(size[problems].min() < PRECISE_BELOW)
-        slope = yield Trial((at.weights + direction)[:, problems], problems, precise=precise)
-        evaluations += 1
+        contraction = size[problems] / np.where(before > 0, before, np.inf)[problems]
+        slope = yield Trial((at.weights + direction)[:, problems], problems, precise, contraction)
+        evaluations, before = evaluations + 1, size
         precondition = slope.precondition or precondition
-        _take(at, direction, problems, slope)
+        at.forget(problems[list(slope.renewed)])
+        at.take(direction, problems, slope, comparable=precise == was_precise)
 
 
 def run(descent: Minimisation, answer: Callable[[Trial], Slope]) -> Minimum:
@@ -137,18 +169,6 @@ def run(descent: Minimisation, answer: Callable[[Trial], Slope]) -> Minimum:
         except StopIteration as end:
             minimum: Minimum = end.value
             return minimum
-
-
-def _take(at: _Descent, direction: Floats, problems: npt.NDArray[np.int64], slope: Slope) -> None:
-    """Moves the problems whose trial went well; all learn from it."""
-    gradient = at.gradient.copy()
-    gradient[:, problems] = slope.gradient
-    before, after = (at.gradient * direction).sum(0), (gradient * direction).sum(0)
-    good = at.open & (after <= -OVERSHOOT * before)
-    at.learn(np.where(at.open, direction, 0), gradient - at.gradient)
-    at.weights += np.where(good, direction, 0)
-    at.gradient[:, good] = gradient[:, good]
-    at.parted[problems] |= slope.parted
 
 
 def relative_size(step: Floats, weights: Floats, units: Floats) -> Floats:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from stages.attributes import Bools
 from stages.row_hash import Hashes, salted
 from stages.rows import Block, Latents
 
@@ -20,9 +21,10 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class SampledRows:
-    """Rows of equal standing: `hashes` (rows,), `latents` (rows, d), `classes` (rows, columns) 1, 0 or UNKNOWN."""
+    """`hashes` and `held_out` (rows,), `latents` (rows, d), `classes` (rows, columns) 1, 0 or UNKNOWN."""
 
     hashes: Hashes
+    held_out: Bools
     latents: Latents
     classes: npt.NDArray[np.int8]
 
@@ -30,7 +32,7 @@ class SampledRows:
         return len(self.hashes)
 
     def pick(self, rows: npt.NDArray[np.int64]) -> "SampledRows":
-        return SampledRows(self.hashes[rows], self.latents[rows], self.classes[rows])
+        return SampledRows(self.hashes[rows], self.held_out[rows], self.latents[rows], self.classes[rows])
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Sample:
         kept = np.flatnonzero(hashes <= np.uint64(self.limit))
         if len(kept):
             classes = np.where(block.known[kept], block.values[kept] > 0.5, UNKNOWN).astype(np.int8)
-            self.parts.append(SampledRows(hashes[kept], block.latents[kept], classes))
+            self.parts.append(SampledRows(hashes[kept], block.held_out[kept], block.latents[kept], classes))
         self._shrink()
 
     def merged(self, other: "Sample") -> "Sample":
@@ -84,9 +86,10 @@ class Sample:
     def _together(self) -> SampledRows:
         if not self.parts:
             latents, classes = np.zeros((0, self.dim), np.float32), np.zeros((0, self.columns), np.int8)
-            return SampledRows(np.zeros(0, np.uint64), latents, classes)
+            return SampledRows(np.zeros(0, np.uint64), np.zeros(0, bool), latents, classes)
         return SampledRows(
             np.concatenate([p.hashes for p in self.parts]),
+            np.concatenate([p.held_out for p in self.parts]),
             np.concatenate([p.latents for p in self.parts]),
             np.concatenate([p.classes for p in self.parts]),
         )
