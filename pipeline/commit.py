@@ -8,6 +8,7 @@ failures; a death between the two leaves an old failure row beside a new latent,
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 
@@ -42,6 +43,9 @@ class Committer:
         self.seconds: dict[str, float] = {}
         for table in (latents, failures):
             table.fence(lease.token)
+            # Behind the fence nobody else can commit here, and this run has written nothing yet: what no version names
+            # was left by a writer or driver that died.
+            table.clean_orphans(timedelta(0), token=lease.token)
 
     def take(self, receipt: Receipt) -> None:
         """Adds one receipt, and commits when it is time."""

@@ -112,6 +112,7 @@ def test_killed_between_write_and_commit(job: Path, tmp_path: Path, root: Path) 
     assert 0 < before < IMAGES - broken
     run_to_end(job, root)
     every_id_once(store, broken)
+    assert written(store) == committed(store), "files of the killed run were left behind"
 
 
 def test_killed_at_random_moments_until_it_is_done(job: Path, tmp_path: Path, root: Path) -> None:

@@ -42,19 +42,19 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_query_by_picture_and_by_id(done: Path) -> None:
-    picture = done / "images" / image_id(5)
+    picture = done / "images" / image_id(6)
     by_picture = latentmill("query", "--image", str(picture), "-k", "5", "--json", cwd=done)
     rows = json.loads(by_picture.stdout)["rows"]
-    assert [r["id"] for r in rows][0] == image_id(5) and rows[0]["distance"] < 1e-6
-    by_id = json.loads(latentmill("query", "--id", image_id(5), "-k", "4", "--json", cwd=done).stdout)["rows"]
+    assert [r["id"] for r in rows][0] == image_id(6) and rows[0]["distance"] < 1e-6
+    by_id = json.loads(latentmill("query", "--id", image_id(6), "-k", "4", "--json", cwd=done).stdout)["rows"]
     assert [r["id"] for r in by_id] == [r["id"] for r in rows][1:]
-    where = latentmill("query", "--id", image_id(5), "--where", "labels.bright = true", "--json", cwd=done)
+    where = latentmill("query", "--id", image_id(6), "--where", "labels.bright = true", "--json", cwd=done)
     found = json.loads(where.stdout)["rows"]
     assert found and all(r["labels"]["bright"] for r in found)
 
 
 def test_query_as_a_table_and_as_a_gallery(done: Path) -> None:
-    result = latentmill("query", "--id", image_id(5), "-k", "3", "--html", "hits.html", cwd=done)
+    result = latentmill("query", "--id", image_id(6), "-k", "3", "--html", "hits.html", cwd=done)
     assert result.returncode == 0
     assert "distance" in result.stdout
     page = (done / "hits.html").read_text()
