@@ -25,9 +25,9 @@ def opened(data: dict[str, Any]) -> Codec:
 
 
 def untrained(folder: Path, *, size: int, dim: int) -> None:
-    """Writes a conv_vae of the default channels with random weights."""
+    """Writes a conv_vae with random weights: three stages of 32, 64 and 128 channels."""
     torch.manual_seed(0)
-    config = config_of(TrainStep(variant="vae", latent_dim=dim), Preprocess(size=(size, size)))
+    config = config_of(TrainStep(variant="vae", latent_dim=dim, channels=(32, 64, 128)), Preprocess(size=(size, size)))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TENSOR_FILE).write_bytes(save(ConvNetwork(config).state_dict()))
     (folder / CONFIG_FILE).write_text(config.model_dump_json(exclude={"weights_sha256"}))

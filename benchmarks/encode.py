@@ -182,7 +182,7 @@ def main() -> None:
     limit = 1 / (1 / decode + 1 / model)
     mine = ours(images, codec, scratch / "store", asked.channels_last)
     loop = peer("dataloader", images, codec, scratch / "loop.lance", asked.channels_last, asked.count)
-    plain = peer("plain_ray", images, codec, scratch / "plain.lance", asked.channels_last, PLAIN_IMAGES)
+    plain = peer("plain_ray", images, codec, scratch / "plain.lance", asked.channels_last, min(PLAIN_IMAGES, asked.count))
     difference = same_latents(next((scratch / "store").glob("bench.latents.*.lance")), scratch / "loop.lance")
     assert difference < 1e-3, f"latents differ by {difference}"
     report(

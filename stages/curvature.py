@@ -23,6 +23,7 @@ FLOOR = 1e-6
 """Added to diagonals, as a share of them: above the rounding of sums of float32 products."""
 FLOOR_PRECISE = 1e-12
 """The same for float64."""
+_ITERATIONS = 8
 
 
 def logistic_curvature(margin: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -66,6 +67,19 @@ class Curvature:
     def solve(self, gradients: Floats, of: npt.NDArray[np.int64]) -> Floats:
         """gradients (coefficients, any number) → inverse Hessian × gradient, each with the Hessian of problem `of[i]`."""
         return np.column_stack([cho_solve(self._factors[i], g) for i, g in zip(of, gradients.T, strict=True)])
+
+    def weakest(self, problem: int, gram: Floats, start: Floats) -> float:
+        """The smallest vᵀHv / vᵀGv, from `start` on, by inverse iteration: next to nothing where an optimum is at infinity.
+
+        gram (coefficients, coefficients): Σ x xᵀ over the same rows; start (coefficients,): a guess at the direction.
+        """
+        gram = gram + self._floor * np.diag(np.diagonal(gram))
+        ratio = np.inf
+        for _ in range(_ITERATIONS):
+            start = start / np.sqrt(start @ gram @ start)
+            ratio = float(start @ self._hessians[problem] @ start)
+            start = cho_solve(self._factors[problem], gram @ start)
+        return ratio
 
     def standard_errors(self, problem: int) -> Floats:
         """Of the penalised estimate, (coefficients,): √diag of (H + P)⁻¹ H (H + P)⁻¹."""

@@ -33,6 +33,9 @@ SLOW = 0.2
 FEW_SAMPLED = 5
 """With fewer rows in a class, a sample says nothing of an optimum."""
 
+NO_INFORMATION = 1e-6
+"""Of a direction's information without an effect: with less, no optimum can be told from one at infinity."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
@@ -68,6 +71,8 @@ def logistic(
         stage = LogisticPass(tuple(columns), of, on_training, start[:, of], centre, holdout, may_part=l2 == 0)
         share = np.where(on_training, survey.training.known[of] / survey.counts.known[of], 1.0)
         found, metric = yield from fitting.by_passes(stage, share)
+    if l2 == 0:
+        found.converged[: len(columns)] &= _finite(found, metric, sample, survey)
     fits = [_in_latents(found, i, metric if i < len(columns) else None, centre) for i in range(len(of))]
     trials = dict(zip(of[len(columns) :].tolist(), fits[len(columns) :], strict=True))
     return [(fits[i], trials.get(i)) for i in range(len(columns))]
@@ -175,3 +180,16 @@ def _in_latents(found: Minimum, i: int, metric: Metric | None, centre: Floats) -
         converged=bool(found.converged[i]),
         parted=bool(found.parted[i]),
     )
+
+
+def _finite(found: Minimum, metric: Metric, sample: SampledProblems, survey: Surveyed) -> Bools:
+    """Which of the columns' unpenalised optima are real: far out, rounding can look like one.
+
+    There, some direction carries next to none of the information it would carry if there were no effect.
+    """
+    columns = len(survey.counts.known)
+    if not isinstance(metric, Curvature):
+        return np.ones(columns, bool)
+    gram, share = sample.gram(), survey.counts.positive / survey.counts.known
+    weakest = [metric.weakest(i, gram, found.weights[:, i]) for i in range(columns)]
+    return np.asarray(weakest > NO_INFORMATION * share * (1 - share))

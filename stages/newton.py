@@ -1,9 +1,9 @@
 """Several smooth convex minimisations at once, few evaluations each: L-BFGS with a good first curvature.
 
 An evaluation is a pass over a whole dataset, so it serves every problem together and gives gradients only. For a convex
-function the slope at a trial point says all a line search needs: not yet positive, and it has gone down all the way.
-Every trial, also a refused one, teaches the curvature along its step (Nocedal and Wright 2006, §7.2). With a curvature
-that is right within a share e, each evaluation gains a factor of about e/2.
+function the slope at a trial point says all a line search needs: not yet positive, and it has gone down all the way; where it
+is too steep again, the secant of the two slopes gives a shorter step. Each step that is taken teaches the curvature along it
+(Nocedal and Wright 2006, §7.2). With a curvature that is right within a share e, an evaluation gains a factor of e/2 or so.
 """
 
 from collections import deque
@@ -78,8 +78,15 @@ class _Descent:
     open: Bools
     converged: Bools
     parted: Bools
+    shortened: Floats
+    """By how much the last step was too long, where it was refused; else 0."""
     pairs: deque[tuple[Floats, Floats, Floats]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     """(step, change of the gradient along it, 1 / their product or 0 where the pair teaches nothing)."""
+
+    @classmethod
+    def at(cls, start: Floats) -> "_Descent":
+        no = np.zeros(start.shape[1], bool)
+        return cls(start.copy(), np.zeros_like(start), ~no, no, no.copy(), np.zeros(start.shape[1]))
 
     def direction(self, precondition: Precondition) -> Floats:
         """The L-BFGS two-loop recursion, all problems side by side."""
@@ -104,22 +111,25 @@ class _Descent:
         self.converged |= done
         self.open &= ~done
 
-    def take(self, step: Floats, problems: npt.NDArray[np.int64], slope: Slope, *, comparable: bool) -> None:
-        """Moves the problems whose trial went well; all learn from it, where both gradients are of the same precision."""
+    def take(self, step: Floats, problems: npt.NDArray[np.int64], slope: Slope, *, blind: Bools) -> None:
+        """Moves the problems whose trial went well and lets them learn from it; shortens the step of the others.
+
+        `blind` (problems,): the gradient at the start of the step is too rough to compare with, so the step is taken as it is.
+        """
         gradient = self.gradient.copy()
         gradient[:, problems] = slope.gradient
         before, after = (self.gradient * step).sum(0), (gradient * step).sum(0)
-        good = self.open & (after <= -OVERSHOOT * before)
-        if comparable:
-            self._learn(np.where(self.open, step, 0), gradient - self.gradient)
+        good = self.open & ((after <= -OVERSHOOT * before) | blind)
+        bend = gradient - self.gradient
+        curvature = (step * bend).sum(0)
+        useful = good & ~blind & (curvature > 0)
+        self.pairs.append((step, bend, np.where(useful, 1 / np.where(useful, curvature, 1.0), 0.0)))
         self.weights += np.where(good, step, 0)
         self.gradient[:, good] = gradient[:, good]
+        refused = self.open & ~good
+        secant = -before / np.where(refused, curvature, 1.0)
+        self.shortened = np.where(refused, np.clip(secant, 0.1, 0.7), 0.0)
         self.parted[problems] |= slope.parted
-
-    def _learn(self, step: Floats, bend: Floats) -> None:
-        curvature = (step * bend).sum(0)
-        useful = self.open & (curvature > 0)
-        self.pairs.append((step, bend, np.where(useful, 1 / np.where(useful, curvature, 1.0), 0.0)))
 
 
 def minimise(
@@ -138,15 +148,16 @@ def minimise(
     `precise`: ask for float64 from the first trial on.
     """
     p = start.shape[1]
-    at = _Descent(start.copy(), np.zeros_like(start), np.ones(p, bool), np.zeros(p, bool), np.zeros(p, bool))
+    at = _Descent.at(start)
+    direction = np.zeros_like(start)
     slope = yield Trial(start, np.arange(p), precise, contraction=np.zeros(p))
     at.gradient[:], at.parted[:] = slope.gradient, slope.parted
     evaluations, before = 1, np.zeros(p)
     while True:
         at.open &= ~at.parted
-        direction = at.direction(precondition)
+        direction = np.where(at.shortened > 0, at.shortened * direction, at.direction(precondition))
         size = relative_size(direction, at.weights, units)
-        settling = (size <= CONTRACTION * before) | (size <= 1e-3 * tolerance)
+        settling = ((size <= CONTRACTION * before) | (size <= 1e-3 * tolerance)) & (at.shortened == 0)
         at.close(at.open & (size <= tolerance) & settling & (precise | (tolerance > PRECISE_BELOW)), direction)
         if not at.open.any() or evaluations >= max_evaluations:
             return Minimum(at.weights, at.converged, at.parted, evaluations)
@@ -157,7 +168,7 @@ def minimise(
         evaluations, before = evaluations + 1, size
         precondition = slope.precondition or precondition
         at.forget(problems[list(slope.renewed)])
-        at.take(direction, problems, slope, comparable=precise == was_precise)
+        at.take(direction, problems, slope, blind=(size < PRECISE_BELOW) & (precise != was_precise))
 
 
 def run(descent: Minimisation, answer: Callable[[Trial], Slope]) -> Minimum:

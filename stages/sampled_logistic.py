@@ -29,7 +29,9 @@ PART_TOLERANCE = 1e-2
 """For a sample that is a part: below what separates its optimum from that of all rows."""
 PART_ROWS_A_COEFFICIENT = 16
 """For the metric of a part, which a pass over all rows soon replaces."""
-_ROUNDS = 6
+_ROUNDS = 20
+_ROUNDS_WITHOUT_PENALTY = 6
+"""Steps towards an optimum at infinity grow tiny after these, and could pass for convergence."""
 _EVALUATIONS_A_ROUND = {Curvature: 6, SharedCurvature: 40}
 
 Metric = Curvature | SharedCurvature
@@ -77,6 +79,11 @@ class SampledProblems:
         w = weights.astype(self.latents.dtype)
         return np.asarray(logistic_curvature(self.latents @ w[:-1] + w[-1]) * (self.classes != UNKNOWN))
 
+    def gram(self) -> Floats:
+        """Σ x xᵀ over the whole dataset as far as the sample tells it, x = (latent − centre, 1)."""
+        x = np.column_stack([self.latents, np.ones(len(self.latents), self.latents.dtype)])
+        return np.asarray(self.scale * (x.T @ x), np.float64)
+
     def metric(self, weights: Floats) -> Metric:
         """Curvature of the whole dataset's problems as far as the sample tells it, at `weights` (coefficients, problems)."""
         q = self.curvatures(weights)
@@ -101,7 +108,7 @@ def sample_optima(
     """
     weights, width = start.copy(), start.shape[1]
     converged, parted, evaluations = np.zeros(width, bool), np.zeros(width, bool), 0
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if problems.penalty.any() else _ROUNDS_WITHOUT_PENALTY):
         left = np.flatnonzero(~(converged | parted))
         if not len(left):
             break

@@ -168,12 +168,23 @@ def test_separable_classes_are_told_with_the_fix(n: int) -> None:
     equal(penalised["y"], latents, y, 1.0)
 
 
-def test_quasi_separable_classes_never_pass_as_converged() -> None:
+@pytest.mark.parametrize("ties", [(1, 1), (3, 1), (1, 4)])
+@pytest.mark.parametrize("repeats", [10, MANY // 5], ids=["small", "by passes"])
+def test_quasi_separable_classes_never_pass_as_converged(ties: tuple[int, int], repeats: int) -> None:
     # Both classes share the point x = 0 and part everywhere else: no plane parts them, yet the optimum is at infinity.
-    latents = np.array([-2, -1, 0, 0, 1, 2] * 10, np.float32)[:, None]
-    y = np.array([0, 0, 0, 1, 1, 1] * 10, bool)
-    found = directions(step(l2=0.0, holdout=0), {"y": "bool"}, batch_of(latents, {"y": y}))["y"]
+    latents = np.array([-2, -1, 1, 2, *([0] * sum(ties))] * repeats, np.float32)[:, None]
+    y = np.array([0, 0, 1, 1, *np.repeat([0, 1], ties)] * repeats, bool)
+    found = directions(step(l2=0.0, holdout=0), {"y": "bool"}, *chunks(batch_of(latents, {"y": y}), 60_000))["y"]
     assert found.status == "not_converged" and found.vector is None
+
+
+def test_a_class_too_rare_for_the_sample() -> None:
+    rng = np.random.default_rng(10)
+    latents = rng.standard_normal((2 * MANY, 5)).astype(np.float32)
+    y = np.zeros(2 * MANY, bool)
+    y[rng.choice(np.flatnonzero(latents[:, 0] > 1), 9, replace=False)] = True
+    found = directions(step(), {"y": "bool"}, *chunks(batch_of(latents, {"y": y}), 60_000))["y"]
+    equal(found, latents, y, 1.0)
 
 
 def test_constant_and_repeated_latents_do_no_harm() -> None:
