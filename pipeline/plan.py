@@ -20,7 +20,6 @@ from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import EncodeStep, FitStep, Step, TrainStep, TraverseStep
 from schemas.tables import label_types, labels_type
-from stages.fit import check_fit
 
 
 @dataclass(frozen=True)
@@ -177,6 +176,8 @@ def _check_steps(
                     if name not in labels:
                         yield Problem(f"{at}.attributes", name, "no such label.", did_you_mean(name, labels))
                 if wanted and {*wanted, *(step.controls or ())} <= labels.keys():
+                    from stages.fit import check_fit  # loads torch: only for jobs that fit
+
                     yield from check_fit(step, labels, wanted)
                 directions |= {direction_name(step, a) for a in wanted}
             case TraverseStep():
