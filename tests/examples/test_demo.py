@@ -102,7 +102,7 @@ def test_paths_between_faces_are_smooth(demo: tuple[Path, dict[str, Any]]) -> No
 def test_the_report_shows_the_pictures(demo: tuple[Path, dict[str, Any]]) -> None:
     page = (demo[0] / "out/demo/report.html").read_text(encoding="utf-8")
     assert page.count("data:image/") >= 20
-    for words in ("smiling", "glasses", "truncated", "not_an_image"):
+    for words in ("smiling", "glasses", "truncated", "not an image"):
         assert words in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
