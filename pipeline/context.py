@@ -123,12 +123,20 @@ class Context:
         self.report(StepStarted(step=str(step.name), stage=step.stage, total=total, already=already))
 
     def progress(
-        self, step: Step, *, computed: int, committed: int, failed: int, total: int | None, note: str = ""
+        self,
+        step: Step,
+        *,
+        computed: int,
+        committed: int,
+        failed: int,
+        total: int | None,
+        read: int = 0,
+        note: str = "",
     ) -> None:
         self.report(
             Progress(
                 step=str(step.name),
-                read=computed,
+                read=max(read, computed),  # what is computed has been read, whatever the counter says
                 computed=computed,
                 committed=committed,
                 failed=failed,

@@ -48,7 +48,8 @@ class _Rate:
     def text(self, event: ProgressEvent) -> str:
         spent = max(time.monotonic() - self.started, 1e-9)
         rate = event.computed / spent
-        parts = [f"computed {event.computed:,}"]
+        parts = [f"read {event.read:,}"] if event.read > event.computed else []
+        parts.append(f"computed {event.computed:,}")
         if event.committed != event.computed:
             parts.append(f"committed {event.committed:,}")
         if event.failed:

@@ -70,6 +70,9 @@ class Executor(Protocol):
     def map(self, job: MapJob) -> Iterator[Receipt]:
         """Receipts as writes finish, in any order."""
 
+    def rows_read(self) -> int:
+        """Rows read so far by the map that is running, for display; 0 where that cannot be told."""
+
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         """Folds every split and merges the states."""
 

@@ -22,6 +22,11 @@ class LocalExecutor:
     def __init__(self, spec: LocalSpec) -> None:
         self._device = resolve_device(spec.device)
         self._threads = spec.threads
+        self._read = 0
+
+    def rows_read(self) -> int:
+        """Rows read so far by the map that is running."""
+        return self._read
 
     def map(self, job: MapJob) -> Iterator[Receipt]:
         if self._threads:
@@ -29,15 +34,21 @@ class LocalExecutor:
 
             torch.set_num_threads(self._threads)
         job.stage.open(self._device)
+        self._read = 0
         for index in range(len(job.splits)):
             clock = _Clock()
-            pixels = clock.timed("read", job.splits.read(index))
+            pixels = clock.timed("read", self._counted(job.splits.read(index)))
             computed = clock.timed("compute", (job.stage(batch) for batch in pixels), less="read")
             started = time.perf_counter()
             receipt = job.sink.write(computed)
             upstream = clock.seconds.get("read", 0.0) + clock.seconds.get("compute", 0.0)
             clock.seconds["write"] = time.perf_counter() - started - upstream
             yield replace(receipt, seconds=clock.seconds)
+
+    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self._read += batch.num_rows
+            yield batch
 
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         state = stage.start()

@@ -8,6 +8,7 @@ CPU shares leave room for every leg: actors that took all CPUs would starve the 
 """
 
 import logging
+import os
 import pickle
 import time
 import warnings
@@ -20,6 +21,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.executors.base import MapJob, Receipt, Sink, Splits, fold_group, groups
+from pipeline.executors.counter import Counter
 from pipeline.executors.device import resolve_device
 from schemas.errors import JobError
 from schemas.executor import RayExecutor as RaySpec
@@ -43,14 +45,27 @@ class RayExecutor:
         if self._started:
             _start(spec)
         _quiet(DataContext.get_current())
+        self._counter: Any = None
+
+    def rows_read(self) -> int:
+        """Rows read so far by the map that is running; 0 where that cannot be told."""
+        if self._counter is None:
+            return 0
+        try:
+            return int(ray.get(self._counter.total.remote(), timeout=1))
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            return 0  # its node died or is busy; the display goes on with what was computed
 
     def map(self, job: MapJob) -> Iterator[Receipt]:
         splits = len(job.splits)
         if not splits:
             return
         workers = self._workers(splits)
+        self._counter = ray.remote(num_cpus=0, max_restarts=-1)(Counter).remote()
         legs = ray.data.range(splits, override_num_blocks=splits)
-        legs = legs.map_batches(_Read(job.splits), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+        legs = legs.map_batches(
+            _Read(job.splits, self._counter), batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS
+        )
         legs = legs.map_batches(
             _Compute,
             fn_constructor_args=(job.stage, self._spec.device, self._threads(workers)),
@@ -134,15 +149,17 @@ def _stream(task: Callable[[str], Iterator[Item]], device: str) -> Iterator[Item
 class _Read:
     """Split numbers → rows. Ray Data may hand several numbers at once."""
 
-    def __init__(self, splits: Splits) -> None:
-        self._splits = splits
+    def __init__(self, splits: Splits, counter: Any) -> None:
+        self._splits, self._counter = splits, counter
 
     def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
         for index in numbers["id"].to_pylist():
             started = time.perf_counter()
             batches = list(self._splits.read(index))
             if batches:  # a render split may have nothing left to draw
-                yield _stamped(pa.Table.from_batches(batches), "read", time.perf_counter() - started)
+                table = pa.Table.from_batches(batches)
+                self._counter.add.remote(table.num_rows)
+                yield _stamped(table, "read", time.perf_counter() - started)
 
 
 class _Compute:
@@ -206,6 +223,9 @@ def _stamps(table: pa.Table) -> dict[str, float]:
 
 def _start(spec: RaySpec) -> None:
     local = spec.address == "local"
+    if local:
+        # Ray's own actor pools make its core log an error about arguments it keeps itself; files and exceptions still tell all.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with warnings.catch_warnings():
         # Ray forks to start its processes, which at once become other programs: Lance's warning does not apply.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")

@@ -1,6 +1,7 @@
 """The encode step: listing → what the tables lack → pixels → latents → commits → a recount that must come out even."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -21,12 +22,15 @@ from schemas.steps import EncodeStep
 from schemas.tables import FAILURES, latents_schema
 
 ROUNDS = 3
+KEEP_VERSIONS, KEEP_FOR = 100, timedelta(days=1)
+"""Older versions go, but for the one that the catalog names: manifests of many commits outweigh the data."""
 
 
 def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns its counts. Raises AccountingError when a listed image is in no table or in two."""
     listing = ctx.listing_now()
     _heal(ctx, listing)
+    _tell_labels(ctx, listing)
     todo = listing.tally.todo(retry_failures=ctx.retry_failures)
     total = int(todo.sum())
     ctx.started_step(step, total=total, already=listing.rows - total)
@@ -41,6 +45,9 @@ def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
         ctx.notice(f"{int(todo.sum())} rows came back from no worker; doing them again")
     counts = _account(ctx, listing, tally)
     ctx.publish()
+    if figures.commits:
+        for table in (ctx.latents, ctx.failures):
+            table.trim_versions(keep=KEEP_VERSIONS, older_than=KEEP_FOR, token=ctx.lease.token)
     return counts | {"already": listing.rows - total} | figures.as_dict()
 
 
@@ -107,7 +114,12 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
         for receipt in ctx.executor.map(job):
             committer.take(receipt)
             ctx.progress(
-                step, computed=committer.taken, committed=committer.committed, failed=committer.failed, total=work.rows
+                step,
+                read=ctx.executor.rows_read(),
+                computed=committer.taken,
+                committed=committer.committed,
+                failed=committer.failed,
+                total=work.rows,
             )
             _check_failures(ctx, listing, committer.failed)
     finally:
@@ -117,6 +129,15 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
     ctx.progress(
         step, computed=committer.taken, committed=committer.committed, failed=committer.failed, total=work.rows
     )
+
+
+def _tell_labels(ctx: Context, listing: Listing) -> None:
+    counts = listing.label_counts
+    if counts and (counts.images_without_labels or counts.labels_without_image):
+        ctx.notice(
+            f"labels: {counts.images_without_labels:,} images have no label row, "
+            f"{counts.labels_without_image:,} label rows have no image, {counts.matched:,} match"
+        )
 
 
 def _heal(ctx: Context, listing: Listing) -> None:

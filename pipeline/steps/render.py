@@ -51,7 +51,14 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
     commits = _Commits(renders, ctx)
     for receipt in ctx.executor.map(job):
         commits.take(receipt)
-        ctx.progress(step, computed=commits.codes, committed=commits.committed, failed=commits.failed, total=total)
+        ctx.progress(
+            step,
+            read=ctx.executor.rows_read(),
+            computed=commits.codes,
+            committed=commits.committed,
+            failed=commits.failed,
+            total=total,
+        )
     commits.flush()
     return {
         "codes": commits.codes,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from stages.report.data import Curve, LineChart
-from stages.report.figures import plain, share, ticks
+from stages.report.figures import percent, plain, share, ticks
 from stages.report.markup import Markup, join, tag
 
 WIDTH, HEIGHT = 1000.0, 300.0
@@ -67,7 +67,7 @@ def stacked(parts: list[tuple[str, int, str]]) -> Markup:
     whole = sum(n for _, n, _ in parts)
     pieces = [tag("span", style=f"flex-grow:{n}", class_=tone, title=f"{name}: {n:,}") for name, n, tone in parts if n]
     legend = [
-        tag("span", tag("i", class_=f"key {tone}"), f"{name} {share(n, whole):.2g} %") for name, n, tone in parts if n
+        tag("span", tag("i", class_=f"key {tone}"), f"{name} {percent(n, whole)}") for name, n, tone in parts if n
     ]
     return join(tag("div", pieces, class_="stacked"), tag("div", legend, class_="legend"))
 

@@ -49,6 +49,12 @@ def share(part: float, whole: float) -> float:
     return 100 * part / whole if whole else 0.0
 
 
+def percent(part: float, whole: float) -> str:
+    """`0.33 %`, `12.5 %`, `99.7 %`, `100 %`."""
+    value = share(part, whole)
+    return f"{value:.1f} %".replace(".0 %", " %") if value >= 10 else f"{value:.2g} %"
+
+
 def ticks(low: float, high: float, about: int = 5) -> Sequence[float]:
     """Round numbers that cover [low, high]: steps of 1, 2 or 5 times a power of ten."""
     flat = high - low <= 1e-9 * max(abs(low), abs(high), 1e-290)
