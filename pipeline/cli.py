@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 DEFAULT_STORE = "./out/store"
+INTERRUPTED = 130
 
 JobPath = Annotated[Path, typer.Argument(help="Job file (YAML).", metavar="JOB", show_default=False)]
 Overrides = Annotated[
@@ -153,9 +154,9 @@ def directions(
 ) -> None:
     """List fitted directions with their evidence."""
     from pipeline.readers import list_directions
-    from pipeline.show import show_rows
+    from pipeline.show import show_directions
 
-    show_rows(list_directions(store, _options(store_option), dataset), as_json=as_json)
+    show_directions(list_directions(store, _options(store_option), dataset), as_json=as_json)
 
 
 @app.command()
@@ -168,9 +169,9 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     from pipeline.readers import list_runs
-    from pipeline.show import show_rows
+    from pipeline.show import show_runs
 
-    show_rows(list_runs(store, _options(store_option), dataset, limit=limit), as_json=as_json)
+    show_runs(list_runs(store, _options(store_option), dataset, limit=limit), as_json=as_json)
 
 
 @app.command()
@@ -216,10 +217,10 @@ def run_command(command: Callable[..., Any]) -> int:
     try:
         command()
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on where this was.\n")
-        return 130
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if code == INTERRUPTED:  # typer has turned Ctrl-C into it
+            sys.stderr.write("stopped; the same command goes on where this was.\n")
+        return code
     except BrokenPipeError:
         with suppress(OSError):
             sys.stdout.close()

@@ -93,6 +93,45 @@ def show_query(result: Any, *, as_json: bool) -> None:
     show_rows(result.table_rows(), as_json=False)
 
 
+def show_directions(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Directions with their evidence; intervals in one cell, so that a table fits 80 columns."""
+
+    def between(row: dict[str, Any], name: str) -> str:
+        if row[name] is None:
+            return ""
+        return f"{row[name]:.3g} [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
+
+    short = [
+        {
+            "name": row["name"],
+            "estimator": row["estimator"],
+            "status": row["status"],
+            "with": row["n_positive"],
+            "without": row["n_negative"],
+            "separation, σ": between(row, "separation"),
+            "AUC": between(row, "auc"),
+        }
+        for row in rows
+    ]
+    show_rows(rows if as_json else short, as_json=as_json)
+
+
+def show_runs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Runs, newest first: when, how long, how they ended."""
+    short = [
+        {
+            "run": row["run_id"],
+            "dataset": row["dataset"],
+            "state": row["state"],
+            "started": row["started_at"],
+            "seconds": (row["ended_at"] - row["started_at"]).total_seconds() if row["ended_at"] else None,
+            "message": (row["message"] or "")[:SHORT],
+        }
+        for row in rows
+    ]
+    show_rows(rows if as_json else short, as_json=as_json)
+
+
 def show_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Rows with the same keys, as a table or as a JSON list."""
     if as_json:
