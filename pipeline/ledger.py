@@ -17,7 +17,7 @@ import pyarrow as pa
 import xxhash
 
 BUCKETS = 64
-SPILL_BYTES = 16 * 2**20
+SPILL_BYTES = 4 * 2**20
 RECORD = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("version", "<u8"), ("position", "<u8")])
 
 Records = npt.NDArray[np.void]
