@@ -5,6 +5,7 @@ splits; fitted numbers agree to rounding, because both executors cut and merge a
 """
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_any_batch_size_gives_the_same_table(
         same_rows(
             rows_of(reference / "store", kind), rows_of(tmp_path / "store", kind), but=("run_id", "encoded_at", "at")
         )
+
+
+def test_other_blocks_give_the_same_table(images: Path, reference: Path, local: Executor, tmp_path: Path) -> None:
+    """The images arrive in three runs: other splits, other fragments, other commits, the same rows."""
+    half = tmp_path / "half"
+    (half / "images").mkdir(parents=True)
+    (half / "labels.csv").write_bytes((images / "labels.csv").read_bytes())
+    paths = sorted((images / "images").rglob("*.png"))
+    for part in (paths[:20], paths[20:101], paths[101:]):
+        for path in part:
+            copy = half / path.relative_to(images)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy2(path, copy)  # with its time, which is part of the source version
+        run(half, tmp_path, local, steps=STEPS[:1])
+    for kind in ("latents", "failures"):
+        differing = ("run_id", "encoded_at", "at", "uri", "message")  # the folder has another name
+        same_rows(rows_of(reference / "store", kind), rows_of(tmp_path / "store", kind), but=differing)
 
 
 def compare(a: Path, b: Path) -> None:

@@ -21,7 +21,7 @@ def latentmill(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def write_job(folder: Path, **changes: Any) -> str:
-    data = job_data(Path("."), "out/store", **changes)
+    data = job_data(Path(), "out/store", **changes)
     (folder / "job.yaml").write_text(yaml.safe_dump(data))
     return "job.yaml"
 
@@ -45,7 +45,7 @@ def test_query_by_picture_and_by_id(done: Path) -> None:
     picture = done / "images" / image_id(6)
     by_picture = latentmill("query", "--image", str(picture), "-k", "5", "--json", cwd=done)
     rows = json.loads(by_picture.stdout)["rows"]
-    assert [r["id"] for r in rows][0] == image_id(6) and rows[0]["distance"] < 1e-6
+    assert next(r["id"] for r in rows) == image_id(6) and rows[0]["distance"] < 1e-6
     by_id = json.loads(latentmill("query", "--id", image_id(6), "-k", "4", "--json", cwd=done).stdout)["rows"]
     assert [r["id"] for r in by_id] == [r["id"] for r in rows][1:]
     where = latentmill("query", "--id", image_id(6), "--where", "labels.bright = true", "--json", cwd=done)

@@ -65,7 +65,7 @@ def test_duplicates_are_named_and_doubled_rows_are_counted() -> None:
 
 def test_spilling_changes_nothing() -> None:
     rows = {f"{i:05d}": f"v{i % 3}" for i in range(5000)}
-    held = {k: "v1" for k in list(rows)[::2]}
+    held = dict.fromkeys(list(rows)[::2], "v1")
 
     def tally(spill_bytes: int) -> list[int]:
         with Ledger(spill_bytes=spill_bytes) as ledger:

@@ -220,3 +220,18 @@ def test_latents_are_those_of_the_codec(tmp_path: Path) -> None:
     for i, row in enumerate(sorted(rows_of(tmp_path / "store").to_pylist(), key=lambda r: r["id"][2:])):
         expected = codec.encode(torch.from_numpy(picture(i, 16)[None])).mean[0].numpy()
         np.testing.assert_array_equal(np.array(row["latent"], np.float32), expected)
+
+
+def test_source_and_store_in_memory(tmp_path: Path) -> None:
+    """`memory://` is this process's own: good for tests and notebooks, with the local executor."""
+    from pipeline import artifacts
+
+    make_images(tmp_path, 6)
+    for path in (tmp_path / "images").rglob("*.png"):
+        artifacts.write_bytes(f"memory://run-test/images/{path.name}", path.read_bytes())
+    source = {"images": "memory://run-test/images/*.png"}
+    job = parse_job(job_data(tmp_path, "memory://run-test-store", source=source))
+    for encoded in (6, 0):
+        result = run_job(job, report=lambda event: None, executor=LocalExecutor(LocalSpec()))
+        assert result.steps["encode"]["encoded"] == encoded
+        assert result.steps["encode"]["in_latents"] == 6
