@@ -18,7 +18,7 @@ from pipeline.sources.read import ImageReader
 from pipeline.spill import Spill, write_spill
 from schemas.tables import work_schema
 
-SPLIT_BYTES = 32 * 2**20
+SPLIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_work(
 
 
 def rows_per_split(row_bytes: int, total: int) -> int:
-    """Rows of one split: about 32 MiB between the legs, and small runs cut into 8, so that all workers have some."""
+    """Rows of one split: about 16 MiB between the legs (larger ones delay the first commit), small runs cut into 8."""
     by_bytes = min(max(SPLIT_BYTES // max(row_bytes, 1), 16), 8192)
     return max(1, min(by_bytes, -(-total // 8)))
 
