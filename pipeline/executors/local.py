@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline.executors.base import MapJob, Receipt, Splits, fold_group, groups
+from pipeline.executors.base import MapJob, Receipt, Splits
 from pipeline.executors.device import resolve_device
+from pipeline.executors.folds import folded
 from schemas.executor import LocalExecutor as LocalSpec
 from stages.stage import ReduceStage
 
@@ -52,8 +53,8 @@ class LocalExecutor:
 
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         state = stage.start()
-        for group in groups(len(splits)):
-            state = stage.merge(state, fold_group(splits, stage, group))
+        for folded_group in folded(splits, stage, threads=self._threads):
+            state = stage.merge(state, folded_group)
         return state
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
