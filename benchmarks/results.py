@@ -27,8 +27,8 @@ class Result:
         return self.value >= self.goal if self.sign == ">=" else self.value <= self.goal
 
 
-def report(name: str, title: str, results: list[Result], *, notes: str = "") -> None:
-    """Prints the figures and writes them to `benchmarks/results/<date>-<name>.md`."""
+def report(name: str, title: str, results: list[Result], *, notes: str = "", keep: bool = True) -> None:
+    """Prints the figures and, to `keep` them, writes them to `benchmarks/results/<date>-<name>.md`."""
     lines = ["| figure | value | must reach | | detail |", "|---|---|---|---|---|"]
     for r in results:
         goal = "" if r.sign is None else f"{'≥' if r.sign == '>=' else '≤'} {r.goal:g}"
@@ -37,6 +37,8 @@ def report(name: str, title: str, results: list[Result], *, notes: str = "") -> 
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     text = "\n".join([f"# {title}", "", f"{date}. {hardware()}", "", *lines, *(["", notes] if notes else []), ""])
     print(text)
+    if not keep:
+        return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{date}-{name}.md").write_text(text, encoding="utf-8")
 

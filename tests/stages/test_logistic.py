@@ -148,6 +148,16 @@ def test_any_split_gives_the_same(seed: int) -> None:
         assert abs(split[name].auc - whole[name].auc) < 1e-6
 
 
+def test_any_split_gives_the_same_by_passes(many: tuple[np.ndarray, dict[str, np.ndarray]]) -> None:
+    latents, labels = many
+    types, batch = dict.fromkeys(labels, "bool"), batch_of(latents, labels)
+    whole = directions(step(), types, batch)
+    split = directions(step(), types, splits=[chunks(piece, 9_000) for piece in chunks(batch, 25_000)][::-1])
+    for name in types:
+        np.testing.assert_allclose(split[name].vector, whole[name].vector, atol=1e-6)
+        assert abs(split[name].auc - whole[name].auc) < 1e-6
+
+
 def separable(n: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
     latents = rng.standard_normal((n, 4))
