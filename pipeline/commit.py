@@ -8,7 +8,6 @@ failures; a death between the two leaves an old failure row beside a new latent,
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from pipeline.work import Work
 
 
 class Committer:
-    """Takes receipts in any order and commits them to the latents and failures tables.
+    """Takes receipts in any order and commits them to the latents and failures tables, which are behind the lease's fence.
 
     The first receipt is committed at once, so that a mistake shows early; later ones every `rows` or `seconds`.
     """
@@ -41,11 +40,6 @@ class Committer:
         self.commits = 0
         self.first_commit_at: float | None = None
         self.seconds: dict[str, float] = {}
-        for table in (latents, failures):
-            table.fence(lease.token)
-            # Behind the fence nobody else can commit here, and this run has written nothing yet: what no version names
-            # was left by a writer or driver that died.
-            table.clean_orphans(timedelta(0), token=lease.token)
 
     def take(self, receipt: Receipt) -> None:
         """Adds one receipt, and commits when it is time."""

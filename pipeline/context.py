@@ -1,8 +1,9 @@
 """What every step of a run shares. A step gets its own spec and this; it never sees the other steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -49,6 +50,7 @@ class Context:
     _executor: Executor | None = None
     _codec: CodecRef | None = None
     _folder: TemporaryDirectory[str] | None = None
+    _numbers: Iterator[int] = field(default_factory=count)
 
     @property
     def executor(self) -> Executor:
@@ -79,12 +81,21 @@ class Context:
         return self.store.failures(self.job.dataset, self.codec.fingerprint)
 
     def work_url(self, name: str) -> str:
-        """Where a step's work file goes: in the store, where every worker can read it; on this machine for memory stores."""
+        """Where a work file goes: in the store, where every worker can read it; on this machine for memory stores.
+
+        A new name every time: workers keep open what they have read.
+        """
+        name = f"{next(self._numbers):03d}-{name}"
         if not self.work_in_store or self.store.uri.startswith("memory://"):
             if self._folder is None:
                 self._folder = TemporaryDirectory(prefix="latentmill-run-")
             return artifacts.join(self._folder.name, name)
-        return artifacts.join(self.store.uri, WORK_FOLDER, self.run_id, name)
+        return artifacts.join(self._work_folder, self.run_id, name)
+
+    @property
+    def _work_folder(self) -> str:
+        # One folder a dataset: only the lease holder writes there, so whatever an earlier run left goes as well.
+        return artifacts.join(self.store.uri, WORK_FOLDER, self.job.dataset)
 
     @property
     def file_options(self) -> dict[str, Any]:
@@ -100,8 +111,8 @@ class Context:
 
     @property
     def resolved_fingerprint(self) -> str | None:
-        """The codec's fingerprint, if a step has needed it."""
-        return self._codec.fingerprint if self._codec else None
+        """The codec's fingerprint, as soon as its weights are there."""
+        return self.codec.fingerprint if self._codec or weights_exist(self.job.codec) else None
 
     def publish(self) -> None:
         """Points the catalog at the latents table as it is now: from here on readers see this run's work, all at once."""
@@ -155,5 +166,5 @@ class Context:
             self._executor.close()
         if self._folder is not None:
             self._folder.cleanup()
-        else:
-            artifacts.remove_tree(artifacts.join(self.store.uri, WORK_FOLDER, self.run_id), self.file_options)
+        elif self.work_in_store:
+            artifacts.remove_tree(self._work_folder, self.file_options)

@@ -48,7 +48,8 @@ def open_dataset(uri: str, options: dict[str, str], dataset: str | None) -> Data
 
 def one_dataset(store: Store, dataset: str | None) -> str:
     """`dataset` if the store knows it, or the only one it holds."""
-    known = store.datasets()
+    started = {row["dataset"] for row in _rows(store.runs(), ["dataset"], where=None)}
+    known: list[str] = sorted({*store.datasets(), *started})
     if dataset is None and len(known) == 1:
         return known[0]
     if dataset is None:
@@ -62,11 +63,15 @@ def one_dataset(store: Store, dataset: str | None) -> str:
 def list_failures(
     uri: str, options: dict[str, str], dataset: str | None, *, where: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Failure rows of the dataset's present codec."""
-    view = open_dataset(uri, options, dataset)
-    table = view.store.failures(view.name, view.fingerprint)
+    """Failure rows of the dataset's newest run, finished or not: they are there before readers see any latents."""
+    store = Store.open(uri, options=options, create=False)
+    name = one_dataset(store, dataset)
+    runs = _rows(store.runs(), ["fingerprint", "started_at"], where=f"dataset = '{name}' AND fingerprint IS NOT NULL")
+    if not runs:
+        return []
+    newest = max(runs, key=lambda row: row["started_at"])
     columns = ["id", "error", "message", "uri", "run_id", "at"]
-    return _rows(table, columns, where=where, limit=limit)
+    return _rows(store.failures(name, newest["fingerprint"]), columns, where=where, limit=limit)
 
 
 def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> list[dict[str, Any]]:
@@ -79,13 +84,15 @@ def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> l
 
 
 def list_runs(uri: str, options: dict[str, str], dataset: str | None, *, limit: int) -> list[dict[str, Any]]:
-    """Runs of the store or of one dataset, newest first."""
+    """Runs of the store or of one dataset, newest first. One that says it runs and holds no lease has `died`."""
     store = Store.open(uri, options=options, create=False)
     columns = ["run_id", "dataset", "state", "fingerprint", "started_at", "ended_at", "message", "summary"]
     where = f"dataset = '{one_dataset(store, dataset)}'" if dataset else None
     rows = sorted(_rows(store.runs(), columns, where=where), key=lambda row: row["started_at"], reverse=True)
     for row in rows:
         row["summary"] = json.loads(row["summary"])
+        if row["state"] == "running" and store.holder(row["dataset"]) != row["run_id"]:
+            row["state"] = "died"
     return rows[:limit]
 
 

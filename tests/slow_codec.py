@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from schemas.codec import LatentSpec
+from schemas.errors import JobError
 from stages.codecs.base import Encoded
 
 
@@ -19,6 +20,8 @@ class SlowCodec:
         self._seconds = float(spec.options.get("seconds", 0.01))
         self._size = spec.preprocess.size
         self._device = device
+        if spec.options.get("refuse"):
+            raise JobError.one("codec.options", "refuse", "this codec was told to refuse.", "do not tell it")
 
     @property
     def latent(self) -> LatentSpec:

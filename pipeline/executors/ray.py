@@ -13,6 +13,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from pipeline.executors.base import MapJob, Receipt, Sink, Splits, fold_group, groups
 from pipeline.executors.counter import Counter
 from pipeline.executors.device import resolve_device
-from schemas.errors import JobError
+from schemas.errors import JobError, LatentmillError
 from schemas.executor import RayExecutor as RaySpec
 from stages.stage import MapStage, ReduceStage
 
@@ -76,9 +77,10 @@ class RayExecutor:
             num_gpus=self._spec.gpus_per_worker or None,
         )
         legs = legs.map_batches(_Write(job.sink), batch_size=None, batch_format="pyarrow", num_cpus=WRITE_CPUS)
-        for rows in legs.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for payload in rows["receipt"].to_pylist():
-                yield pickle.loads(payload)  # our own worker's dataclass, from Ray's object store
+        with _plain_errors():
+            for rows in legs.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for payload in rows["receipt"].to_pylist():
+                    yield pickle.loads(payload)  # our own worker's dataclass, from Ray's object store
 
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         cuts = groups(len(splits))
@@ -91,20 +93,22 @@ class RayExecutor:
         # Merged in the order of the groups: the same rounding as the local executor, whatever finishes first.
         waiting: dict[int, State] = {}
         turn = 0
-        for rows in folds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for group, payload in zip(rows["group"].to_pylist(), rows["state"].to_pylist(), strict=True):
-                waiting[group] = pickle.loads(payload)
-            while turn in waiting:
-                state = stage.merge(state, waiting.pop(turn))
-                turn += 1
+        with _plain_errors():
+            for rows in folds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for group, payload in zip(rows["group"].to_pylist(), rows["state"].to_pylist(), strict=True):
+                    waiting[group] = pickle.loads(payload)
+                while turn in waiting:
+                    state = stage.merge(state, waiting.pop(turn))
+                    turn += 1
         return state
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
         # A node that dies takes the task with it; Ray runs it again, and the task itself goes on from its last state.
         cpus = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
         remote = ray.remote(num_cpus=cpus, num_gpus=self._spec.gpus_per_worker or None, max_retries=3)(_stream)
-        for item in remote.options(num_returns="streaming").remote(task, self._spec.device):
-            yield ray.get(item)
+        with _plain_errors():
+            for item in remote.options(num_returns="streaming").remote(task, self._spec.device):
+                yield ray.get(item)
 
     def close(self) -> None:
         if self._started:
@@ -137,6 +141,23 @@ class RayExecutor:
         if self._spec.gpus_per_worker:
             return None
         return max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a worker raised as one of our errors arrives as that error, as it would from the local executor."""
+    try:
+        yield
+    except (ray.exceptions.RayError, LatentmillError) as error:
+        # Ray wraps what a task raised, more than once, and some of its wrappers pretend to be what they wrap.
+        inside: BaseException | None = error
+        while inside is not None and (
+            not isinstance(inside, LatentmillError) or isinstance(inside, ray.exceptions.RayError)
+        ):
+            inside = getattr(inside, "cause", None) or inside.__cause__
+        if inside is None:
+            raise
+        raise inside from None
 
 
 def _stream(task: Callable[[str], Iterator[Item]], device: str) -> Iterator[Item]:

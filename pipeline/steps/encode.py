@@ -1,12 +1,13 @@
 """The encode step: listing → what the tables lack → pixels → latents → commits → a recount that must come out even."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.codec import OnWorker
 from pipeline.commit import Committer
@@ -28,9 +29,11 @@ KEEP_VERSIONS, KEEP_FOR = 100, timedelta(days=1)
 
 def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns its counts. Raises AccountingError when a listed image is in no table or in two."""
-    listing = ctx.listing_now()
-    _heal(ctx, listing)
+    held = listing = ctx.listing_now()  # `held` keeps the spilled rows on disk
     _tell_labels(ctx, listing)
+    if listing.tally.todo(retry_failures=ctx.retry_failures).any() or _stale(listing):
+        listing = replace(listing, tally=_behind_the_fence(step, ctx, listing))
+        _heal(ctx, listing)
     todo = listing.tally.todo(retry_failures=ctx.retry_failures)
     total = int(todo.sum())
     ctx.started_step(step, total=total, already=listing.rows - total)
@@ -43,12 +46,41 @@ def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
         if not todo.any():
             break
         ctx.notice(f"{int(todo.sum())} rows came back from no worker; doing them again")
-    counts = _account(ctx, listing, tally)
+    counts = _account(ctx, held, tally)
     ctx.publish()
     if figures.commits:
         for table in (ctx.latents, ctx.failures):
             table.trim_versions(keep=KEEP_VERSIONS, older_than=KEEP_FOR, token=ctx.lease.token)
     return counts | {"already": listing.rows - total} | figures.as_dict()
+
+
+def _behind_the_fence(step: EncodeStep, ctx: Context, listing: Listing) -> Tally:
+    """Takes the tables over, and counts again.
+
+    Before the fence an earlier holder whose lease ran out may still commit; what it brought in must be seen, or its rows
+    would be written twice. Behind the fence nobody else can commit, and this run has written nothing yet, so what no
+    version names was left by a writer or driver that died.
+    """
+    ctx.latents.create(_schema(step, ctx, listing))
+    ctx.failures.create(FAILURES)
+    for table in (ctx.latents, ctx.failures):
+        table.fence(ctx.lease.token)
+        table.clean_orphans(timedelta(0), token=ctx.lease.token)
+    return recount(listing, latents=ctx.latents, failures=ctx.failures)
+
+
+def _schema(step: EncodeStep, ctx: Context, listing: Listing) -> pa.Schema:
+    return latents_schema(
+        ctx.codec.latent,
+        dtype=step.latent_dtype,
+        labels=listing.labels,
+        logvar=step.store_logvar and ctx.codec.has_logvar,
+        metadata=ctx.codec.metadata(),
+    )
+
+
+def _stale(listing: Listing) -> bool:
+    return bool(listing.tally.stale_failures or listing.tally.stale_latents)
 
 
 @dataclass
@@ -80,15 +112,7 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
     from stages.encode import Encode  # torch: a run with nothing to do never loads it
 
     codec = ctx.codec
-    schema = latents_schema(
-        codec.latent,
-        dtype=step.latent_dtype,
-        labels=listing.labels,
-        logvar=step.store_logvar and codec.has_logvar,
-        metadata=codec.metadata(),
-    )
-    ctx.latents.create(schema)
-    ctx.failures.create(FAILURES)
+    schema = _schema(step, ctx, listing)
     height, width = codec.spec.preprocess.size
     row_bytes = height * width * 3
     url = ctx.work_url(f"{step.name}.arrow")
@@ -144,7 +168,6 @@ def _heal(ctx: Context, listing: Listing) -> None:
     """Removes what a death between two commits left: an old failure row beside a latent, or the other way round."""
     for table, positions in ((ctx.failures, listing.tally.stale_failures), (ctx.latents, listing.tally.stale_latents)):
         if positions:
-            table.fence(ctx.lease.token)
             table.delete_ids(listing.ids_at(positions), token=ctx.lease.token, properties={"run": ctx.run_id})
 
 

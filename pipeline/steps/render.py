@@ -7,10 +7,12 @@ renders table yet → decode on the actor pool → draw, encode, write → the d
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline import artifacts
 from pipeline.code_set import CodeSet
 from pipeline.codec import OnWorker
 from pipeline.context import Context
@@ -37,6 +39,7 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
     renders = ctx.store.renders(ctx.job.dataset)
     renders.create(RENDERS)
     renders.fence(ctx.lease.token)
+    renders.clean_orphans(timedelta(0), token=ctx.lease.token)
     splits = CodeSplits(plan, tuple(code_sets), renders, renders.version, batch_rows=_batch_rows(plan))
     total = sum(shape.end_seq - shape.first_seq for shape in plan.code_sets)
     ctx.started_step(step, total=total)
@@ -129,8 +132,13 @@ class CodeSplits:
         ids = sorted({i for code in codes_of(codes) for i in render_ids(self.plan, [code])})
         if not self.renders.count_rows(version=self.version):
             return {}
-        rows = self.renders.scan(["id", "recipe"], where=id_in(ids), version=self.version)
-        return {r["id"]: r["recipe"] for batch in rows for r in batch.to_pylist()}
+        rows = self.renders.scan(["id", "recipe", "uri"], where=id_in(ids), version=self.version)
+        return {r["id"]: r["recipe"] for batch in rows for r in batch.to_pylist() if _still_there(r["uri"])}
+
+
+def _still_there(uri: str | None) -> bool:
+    """Whether a picture that was written is there. Only asked where asking costs nothing: on this machine's disks."""
+    return uri is None or not artifacts.is_local(uri) or artifacts.exists(uri.split("#", 1)[0])
 
 
 class _Commits:

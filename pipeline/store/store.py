@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pipeline.store.address import failures_name, is_local, latents_name, renders_name, store_uri
 from pipeline.store.catalog import Catalog, CatalogEntry
 from pipeline.store.engine import MEMORY
-from pipeline.store.lease import Lease
+from pipeline.store.lease import Lease, read_lease
 from pipeline.store.ref import TableRef
 from pipeline.store.table import Table
 from schemas.errors import StoreError
@@ -67,6 +67,12 @@ class Store:
     def lease(self, dataset: str, *, run_id: str, ttl_seconds: float = 60) -> Lease:
         """The right to commit to `dataset`, for a `with` block; see `Lease`."""
         return Lease(self._ref(LEASES), dataset, run_id=run_id, ttl_seconds=ttl_seconds)
+
+    def holder(self, dataset: str) -> str | None:
+        """The run that holds the dataset's lease now, if one does."""
+        ref = self._ref(LEASES)
+        row = read_lease(ref, dataset) if ref.find() is not None else None
+        return None if row is None or row.free else row.holder
 
     def datasets(self) -> list[str]:
         """Datasets that readers can see, sorted."""

@@ -18,6 +18,7 @@ import pytest
 from pipeline.executors.base import Executor
 from pipeline.run import RunResult, run_job
 from pipeline.store.store import Store
+from schemas.errors import JobError
 from schemas.job import parse_job
 from tests.jobs import image_id, job_data, make_images, rows_of, spoil
 
@@ -156,3 +157,15 @@ def test_running_again_does_nothing(images: Path, local: Executor, tmp_path: Pat
     assert rows_of(tmp_path / "store").equals(table)
     assert table["id"].to_pylist() == sorted(set(table["id"].to_pylist()))
     assert set(table["id"].to_pylist()) <= {image_id(i) for i in range(COUNT)}
+
+
+@pytest.mark.parametrize("kind", ["local", "ray"])
+def test_an_error_of_a_worker_is_the_same_error(
+    images: Path, local: Executor, ray_executor: Callable[..., Executor], tmp_path: Path, kind: str
+) -> None:
+    codec = {"family": "custom", "entry": "tests.slow_codec:SlowCodec", "options": {"refuse": True}}
+    executor = local if kind == "local" else ray_executor(workers=1)
+    with pytest.raises(JobError) as caught:
+        run(images, tmp_path, executor, steps=STEPS[:1], codec={**codec, "preprocess": {"size": 16}}, allow_code=True)
+    assert [p.value for p in caught.value.problems] == ["refuse"]
+    assert "Traceback" not in str(caught.value)

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.codec import CodecRef
 from pipeline.executors.local import LocalExecutor
+from pipeline.readers import list_failures
 from pipeline.run import RunResult, run_job
 from pipeline.store.store import Store
 from schemas.errors import JobError, LeaseHeld, TooManyFailures
@@ -150,7 +152,6 @@ def test_a_direction_of_another_codec_is_refused_with_both_names(tmp_path: Path)
 
 
 def test_hostile_ids_cannot_leave_the_target(tmp_path: Path) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     make_images(tmp_path, 3)
@@ -235,3 +236,50 @@ def test_source_and_store_in_memory(tmp_path: Path) -> None:
         result = run_job(job, report=lambda event: None, executor=LocalExecutor(LocalSpec()))
         assert result.steps["encode"]["encoded"] == encoded
         assert result.steps["encode"]["in_latents"] == 6
+
+
+def test_a_commit_between_the_plan_and_the_fence_is_seen(tmp_path: Path) -> None:
+    """An earlier holder, whose lease ran out, gets its last commit in after this run has counted: no row comes twice."""
+    make_images(tmp_path, 12)
+    run(tmp_path)
+    store = Store.open(str(tmp_path / "store"))
+    entry = store.current("shapes")
+    assert entry is not None
+    table = store.table(entry.table)
+    rows = pa.Table.from_batches(table.scan(version=entry.version))
+    with store.lease("shapes", run_id="zombie") as old:
+        table.fence(old.token)
+        late = table.write(rows.slice(0, 5).to_batches())
+        table.delete_ids(rows["id"].to_pylist()[:5], token=old.token, properties={"run": "zombie", "attempt": "1"})
+
+    def commit_late(event: Event) -> None:
+        # The first event comes after the plan has listed and counted, and before this run has fenced the table.
+        if event.event == "notice":
+            table.commit(late, token=old.token, properties={"run": "zombie", "attempt": "2"})
+
+    labels = tmp_path / "labels.csv"
+    labels.write_text(labels.read_text() + "no/such-image.png,true,true,0.5\n")  # so that there is a notice
+    job = parse_job(job_data(tmp_path, tmp_path / "store"))
+    counts = run_job(job, report=commit_late, executor=LocalExecutor(LocalSpec())).steps["encode"]
+    assert (counts["in_latents"], counts["encoded"]) == (12, 0)
+    assert rows_of(tmp_path / "store")["id"].to_pylist() == sorted(image_id(i) for i in range(12))
+
+
+def test_deleted_pictures_are_rendered_again(tmp_path: Path) -> None:
+    make_images(tmp_path, 6)
+    steps = [{"stage": "encode"}, {"stage": "traverse", "coordinates": [0], "strengths": [0, 1]}]
+    steps.append({"stage": "render", "to": str(tmp_path / "out")})
+    assert run(tmp_path, steps=steps).steps["render"]["codes"] == 12
+    assert run(tmp_path, steps=steps).steps["render"]["codes"] == 0
+    sorted((tmp_path / "out").rglob("*.png"))[2].unlink()
+    assert run(tmp_path, steps=steps).steps["render"]["codes"] == 2
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 6
+
+
+def test_failures_are_listed_also_after_a_run_that_stopped(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    spoil(tmp_path, 3)
+    with pytest.raises(TooManyFailures):
+        run(tmp_path, max_failures=1)
+    found = list_failures(str(tmp_path / "store"), {}, None, where=None, limit=50)
+    assert len(found) == 4
