@@ -22,6 +22,7 @@ from stages.direction import Direction, Estimate, FitStatus
 from stages.logistic import LogisticFit, logistic
 from stages.moments import Moments
 from stages.regression import Regressed, Regression, in_sample
+from stages.sample import Sample
 from stages.scoring import Scores, Scoring, Spread, spreads
 from stages.stage import Passes
 from stages.survey import Survey, Surveyed
@@ -166,8 +167,9 @@ def _logistic(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
     usable = [i for i in range(len(columns)) if i not in hopeless]
     trained = survey.training.pick(usable)
     training = (np.minimum(trained.positive, trained.known - trained.positive) >= 2) & (step.holdout > 0)
+    chosen, survey.sample = survey.pick(usable), Sample.empty(dim, columns=0)  # held once: tens of megabytes
     fits = yield from logistic(
-        [columns[i] for i in usable], survey.pick(usable), training=training, l2=step.l2, holdout=step.holdout
+        [columns[i] for i in usable], chosen, training=training, l2=step.l2, holdout=step.holdout
     )
     found = dict(zip(usable, fits, strict=True))
     stored = [hopeless.get(i) or _estimate(found[i][0], survey.counts, i) for i in range(len(columns))]

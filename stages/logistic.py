@@ -60,7 +60,7 @@ def logistic(
     centre = survey.everything.z_mean.astype(np.float32).astype(np.float64)
     deviation = np.sqrt(survey.everything.z_variance)
     sample = SampledProblems.of(
-        survey.sample.rows(), training=training, centre=centre, deviation=deviation, l2=l2, total=survey.everything.n
+        survey.sample.release(), training=training, centre=centre, deviation=deviation, l2=l2, total=survey.everything.n
     )
     units, of = np.append(deviation, 1.0), np.concatenate([np.arange(len(columns)), np.flatnonzero(training)])
     fitting = _Fitting(sample, units, _intercepts(sample, survey), np.append(np.full(len(centre), l2), 0.0))

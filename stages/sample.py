@@ -75,6 +75,11 @@ class Sample:
         order = np.argsort(together.hashes, kind="stable")
         return together.pick(order[: self.capacity])
 
+    def release(self) -> SampledRows:
+        """As `rows`, and lets go of what the sample held."""
+        rows, self.parts = self.rows(), []
+        return rows
+
     def _shrink(self) -> None:
         if sum(map(len, self.parts)) < 1.5 * self.capacity:
             return

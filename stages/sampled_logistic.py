@@ -23,6 +23,7 @@ from stages.curvature import (
 )
 from stages.logistic_pass import class_signs, slope
 from stages.newton import Bools, Floats, Minimum, Slope, Trial, minimise, run
+from stages.row_hash import Hashes
 from stages.sample import UNKNOWN, SampledRows
 
 PART_TOLERANCE = 1e-2
@@ -39,11 +40,12 @@ Metric = Curvature | SharedCurvature
 
 @dataclass(frozen=True, slots=True)
 class SampledProblems:
-    """One logistic problem a column of `classes` (rows, problems). `latents` (rows, d) are centred; `penalty` (coefficients,)
-    is the weight of ½w² in the sample's own objective; `scale` turns its sums into those of the whole dataset.
+    """One logistic problem a column of `classes` (rows, problems). `latents` (rows, d) are centred, `hashes` (rows,) those of
+    the ids; `penalty` (coefficients,) is the weight of ½w² in the sample's own objective; `scale` turns its sums into those
+    of the whole dataset.
     """
 
-    rows: SampledRows
+    hashes: Hashes
     classes: npt.NDArray[np.int8]
     latents: npt.NDArray[Any]
     penalty: Floats
@@ -60,10 +62,10 @@ class SampledProblems:
         scale = total / len(rows)
         if scale != 1:
             penalty = np.append(deviation**2 + l2 / scale, 0.0)
-            return cls(rows, rows.classes, rows.latents - centre.astype(np.float32), penalty, scale)
+            return cls(rows.hashes, rows.classes, rows.latents - centre.astype(np.float32), penalty, scale)
         on_training = np.where(rows.held_out[:, None], np.int8(UNKNOWN), rows.classes[:, training])
         penalty = np.append(np.full(len(centre), l2), 0.0)
-        return cls(rows, np.hstack([rows.classes, on_training]), rows.latents - centre, penalty, 1.0)
+        return cls(rows.hashes, np.hstack([rows.classes, on_training]), rows.latents - centre, penalty, 1.0)
 
     @property
     def coefficients(self) -> int:
@@ -93,7 +95,7 @@ class SampledProblems:
         totals = q.sum(0, dtype=np.float64)
         rows = ROWS_A_COEFFICIENT if self.complete else PART_ROWS_A_COEFFICIENT
         hessians = [
-            self.scale * estimated_hessian(self.latents, column, self.rows.hashes, total=float(total), rows=rows)
+            self.scale * estimated_hessian(self.latents, column, self.hashes, total=float(total), rows=rows)
             for column, total in zip(q.T, totals, strict=True)
         ]
         return Curvature(hessians, penalty, floor=FLOOR_PRECISE if self.complete else FLOOR)
