@@ -50,9 +50,11 @@ def demo(
 ) -> None:
     """Make example faces, train a small codec, encode, fit, traverse, interpolate, render, report."""
     from pipeline.demo import demo as run_demo
+    from pipeline.progress import stdout_for_results
     from pipeline.show import show_run
 
-    result = run_demo(out=out, small=small, style="json" if as_json else "auto")
+    with stdout_for_results():
+        result = run_demo(out=out, small=small, style="json" if as_json else "auto")
     show_run(result, as_json=as_json)
 
 
@@ -93,14 +95,14 @@ def run(
 ) -> None:
     """Run a job. The same command again goes on where it was."""
     from pipeline.job_file import load_job
-    from pipeline.progress import show_progress
+    from pipeline.progress import show_progress, stdout_for_results
     from pipeline.run import run_job
     from pipeline.show import show_run
 
     if executor is not None:
         overrides = [*(overrides or []), f"executor={{kind: {executor}}}"]
     parsed, text = load_job(job, overrides=overrides)
-    with show_progress("json" if as_json else "auto") as report:
+    with stdout_for_results(), show_progress("json" if as_json else "auto") as report:
         result = run_job(parsed, report=report, given=text, retry_failures=retry_failures)
     show_run(result, as_json=as_json)
 

@@ -3,10 +3,11 @@
 Plain lines come at most every few seconds, so a log of an hour stays readable.
 """
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Literal
 
 from rich.console import Console
@@ -31,6 +32,22 @@ def show_progress(style: Style = "auto") -> Iterator[Callable[[Event], None]]:
             yield bars
     else:
         yield _Lines()
+
+
+@contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """Keeps stdout for results while a run goes on: what libraries print there (Ray's raylet does) goes to stderr."""
+    with redirect_stdout(_Others()):
+        yield
+
+
+class _Others(io.TextIOBase):
+    """Passes text on to stderr, but for what Ray says of a pool of workers that is as large as it should be."""
+
+    def write(self, text: str) -> int:
+        if "worker processes have been started" not in text and text.strip():
+            sys.stderr.write(text.rstrip("\n") + "\n")
+        return len(text)
 
 
 def _print_json(event: Event) -> None:
