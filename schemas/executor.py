@@ -12,7 +12,9 @@ class LocalExecutor(Spec):
 
     kind: Literal["local"] = "local"
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`")
-    threads: int | None = Field(None, ge=1, description="threads of torch and of reduces; default: torch's own choice, and one a core")
+    threads: int | None = Field(
+        None, ge=1, description="threads of torch and of reduces; default: torch's own choice, and one a core"
+    )
 
 
 class RayExecutor(Spec):
