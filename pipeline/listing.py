@@ -34,6 +34,25 @@ class LabelCounts:
     matched: int = 0
     images_without_labels: int = 0
     labels_without_image: int = 0
+    some_images: tuple[str, ...] = ()
+    some_labels: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        """What did not meet, with a few ids of each side; empty when everything did."""
+        parts = []
+        if self.images_without_labels:
+            parts.append(
+                f"{self.images_without_labels:,} images have no label row ({_shown(self.some_images, self.images_without_labels)})"
+            )
+        if self.labels_without_image:
+            parts.append(
+                f"{self.labels_without_image:,} label rows have no image ({_shown(self.some_labels, self.labels_without_image)})"
+            )
+        return "; ".join(parts)
+
+
+def _shown(ids: tuple[str, ...], count: int) -> str:
+    return ", ".join(ids) + (", …" if count > len(ids) else "")
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,17 @@ def _spilled(
                 writer.write_batch(_with_labels(batch, labels, schema))
         tally = _reconcile(ledger, latents, failures)
     struct = schema.field("labels").type if "labels" in schema.names else None
-    counts = LabelCounts(labels.matched, labels.images_unmatched, labels.labels_unmatched) if labels else None
+    counts = (
+        LabelCounts(
+            labels.matched,
+            labels.images_unmatched,
+            labels.labels_unmatched,
+            tuple(labels.images_without),
+            tuple(labels.labels_without),
+        )
+        if labels
+        else None
+    )
     return Listing(folder, tally, len(tally.status), size, struct, counts, latents.name if latents else None)
 
 

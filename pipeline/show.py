@@ -28,9 +28,8 @@ def show_plan(plan: "Plan", *, as_json: bool) -> None:
     )
     if plan.labels:
         console.print("labels: " + ", ".join(f"{n} ({t})" for n, t in plan.labels.items()), highlight=False)
-    if (counts := plan.label_counts) and (counts.images_without_labels or counts.labels_without_image):
-        text = f"{counts.images_without_labels:,} images have no label row, {counts.labels_without_image:,} label rows have no image"
-        console.print(f"[yellow]{text}[/]", highlight=False)
+    if plan.label_counts and (told := plan.label_counts.told()):
+        console.print(f"[yellow]{told}[/]", highlight=False)
     table = Table(
         "step", "stage", "in all", "done", "to do", "to read", "note", box=None, pad_edge=False, header_style="bold"
     )

@@ -192,9 +192,16 @@ class _Compute:
         if threads:
             torch.set_num_threads(threads)
         self._stage = stage
-        self._stage.open(resolve_device(device))
+        self._refused: LatentmillError | None = None
+        try:
+            self._stage.open(resolve_device(device))
+        except LatentmillError as error:
+            # Of an actor that fails to start Ray keeps the text alone; raised by its first batch, the error arrives whole.
+            self._refused = error
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        if self._refused is not None:
+            raise self._refused
         started = time.perf_counter()
         batches = [self._stage(batch) for batch in table.to_batches() if batch.num_rows]
         if not batches:
@@ -265,4 +272,5 @@ def _start(spec: RaySpec) -> None:
 def _quiet(context: DataContext) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # its own wrapper loses what it wraps on the way to the driver
     logging.getLogger("ray.data").setLevel(logging.ERROR)

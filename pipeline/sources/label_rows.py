@@ -70,6 +70,11 @@ class LabelRows:
     def unused(self) -> int:
         return int((self._image == 0).sum())
 
+    def unused_ids(self, most: int) -> list[str]:
+        """The first few ids of label rows that no image had."""
+        ids: list[str] = self._rows.take(np.flatnonzero(self._image == 0)[:most]).column("id").to_pylist()
+        return ids
+
     def of(self, ids: pa.StringArray) -> Found:
         keys = self._rule.keys(ids)
         rows = self._index.find(keys, lambda rows: self._rows.take(rows).column("id"))

@@ -22,6 +22,10 @@ from stages.images import IMAGE_SUFFIXES
 Joined = tuple[pa.StructArray, pa.StringArray]
 
 
+SHOWN = 5
+"""Unmatched ids of either side that are kept to be shown."""
+
+
 class LabelIndex:
     """The labels of a source, ready to be joined. Each image is to be joined once: the counts add up what was asked.
 
@@ -38,6 +42,7 @@ class LabelIndex:
         self.type = labels_type({**rows.types, **beside})
         self.matched = 0
         self.images_unmatched = 0
+        self.images_without: list[str] = []
 
     @classmethod
     def open(
@@ -61,6 +66,9 @@ class LabelIndex:
         count = int(found.sum())
         self.matched += count
         self.images_unmatched += len(found) - count
+        if count < len(found) and len(self.images_without) < SHOWN:
+            without = batch.column("id").filter(pa.array(~found))
+            self.images_without += without.slice(0, SHOWN - len(self.images_without)).to_pylist()
         if "labels" not in batch.schema.names:
             return labels, errors
         own = batch.column("labels")
@@ -77,6 +85,11 @@ class LabelIndex:
         """Label rows that no joined image had."""
         return self._rows.unused
 
+    @property
+    def labels_without(self) -> list[str]:
+        """The first few of their ids. Beside `images_without` they show at a glance why two namings do not meet."""
+        return self._rows.unused_ids(SHOWN)
+
 
 @dataclass
 class _FolderNames:
@@ -84,6 +97,9 @@ class _FolderNames:
 
     root: str | None
     unused = 0
+
+    def unused_ids(self, most: int) -> list[str]:
+        return []
 
     @property
     def types(self) -> dict[str, LabelType]:

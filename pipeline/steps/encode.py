@@ -157,11 +157,8 @@ def _round(step: EncodeStep, ctx: Context, listing: Listing, todo: npt.NDArray[n
 
 def _tell_labels(ctx: Context, listing: Listing) -> None:
     counts = listing.label_counts
-    if counts and (counts.images_without_labels or counts.labels_without_image):
-        ctx.notice(
-            f"labels: {counts.images_without_labels:,} images have no label row, "
-            f"{counts.labels_without_image:,} label rows have no image, {counts.matched:,} match"
-        )
+    if counts and (told := counts.told()):
+        ctx.notice(f"labels: {told}; {counts.matched:,} match")
 
 
 def _heal(ctx: Context, listing: Listing) -> None:

@@ -14,7 +14,7 @@ from pipeline.plan import make_plan
 from pipeline.run import run_job
 from schemas.errors import JobError, SourceError
 from schemas.job import parse_job
-from tests.jobs import job_data, make_images
+from tests.jobs import image_id, job_data, make_images
 
 
 @pytest.mark.parametrize("name", ["faces", "digits"])
@@ -109,3 +109,15 @@ def test_latents_of_another_dtype_are_refused(tmp_path: Path) -> None:
     run_job(parse_job(job_data(tmp_path, tmp_path / "store")), report=lambda event: None)
     steps = [{"stage": "encode", "latent_dtype": "float16"}]
     assert "float32" in problems(job_data(tmp_path, tmp_path / "store", steps=steps))
+
+
+def test_ids_that_do_not_meet_are_counted_and_shown(tmp_path: Path) -> None:
+    make_images(tmp_path, 8)
+    labels = tmp_path / "labels.csv"
+    lines = labels.read_text().splitlines()
+    labels.write_text("\n".join([*lines[:-2], "9/absent.png,true,true,0.5"]) + "\n")
+    counts = make_plan(parse_job(job_data(tmp_path, tmp_path / "store"))).label_counts
+    assert counts is not None
+    assert (counts.matched, counts.images_without_labels, counts.labels_without_image) == (6, 2, 1)
+    assert "9/absent.png" in counts.told()
+    assert all(image_id(i) in counts.told() for i in (6, 7))
