@@ -79,7 +79,7 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "render":
             skipped = f", {counts['already']:,} were there" if counts["already"] else ""
             odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""
-            return f"{counts['written']:,} pictures in {counts['to']}{skipped}{odd}"
+            return f"{counts['written']:,} frames drawn into {counts['to']}{skipped}{odd}"
         case _:
             return str(counts.get("written", ""))
 
