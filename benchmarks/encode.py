@@ -1,7 +1,7 @@
 """Encode 50,000 JPEGs of 256 px → 64 px → 128-d on this machine's cores, fp32: Latentmill against what one would write oneself.
 
 Every contender ends with the same Lance table. Rates are read off the tables' own history (time and rows of each
-commit), the same way for all: *steady* is from the first commit to the last. One run prints everything as ratios.
+commit), the same way for all: *steady* is from the first commit to the last. One run prints everything as ratios, medians over three rounds.
 
     latentmill   `latentmill run` on a private Ray
     dataloader   a torch DataLoader loop, tuned: worker processes decode with our decoder, one process encodes and writes
@@ -11,12 +11,12 @@ commit), the same way for all: *steady* is from the first commit to the last. On
 
 import argparse
 import json
-import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,10 @@ import numpy as np
 import yaml
 
 from benchmarks.corpus import FOLDER, jpegs
+from benchmarks.limits import SIZE, Limit, codec_data, measured_limit
 from benchmarks.results import Result, report
 
-SIZE, DIM, PLAIN_IMAGES = 64, 128, 8000
+DIM, PLAIN_IMAGES, ROUNDS = 128, 8000, 3
 HERE = Path(__file__).parent
 
 
@@ -119,59 +120,13 @@ def tuned(images: Path, codec: Path, scratch: Path, channels_last: bool) -> dict
     return {"workers": workers, "threads": threads}
 
 
-def codec_data(codec: Path, channels_last: bool) -> dict[str, object]:
-    return {"family": "conv_vae", "weights": str(codec), "channels_last": channels_last, "preprocess": {"size": SIZE}}
+@dataclass(frozen=True)
+class Round:
+    """One run of ours, of the DataLoader loop, and the limit measured right before and right after ours."""
 
-
-def decode_rate(paths: list[Path]) -> float:
-    """Images a second that all cores together read and decode."""
-    cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(cores) as pool:
-        list(pool.map(_decode, [[p] for p in paths[:cores]]))  # workers are up
-        started = time.perf_counter()
-        list(pool.map(_decode, [paths[i::cores] for i in range(cores)]))
-        return len(paths) / (time.perf_counter() - started)
-
-
-def _decode(paths: list[Path]) -> None:
-    import cv2
-
-    from schemas.codec import Preprocess
-    from stages.images import decode
-
-    cv2.setNumThreads(1)
-    preprocess = Preprocess(size=(SIZE, SIZE))
-    for path in paths:
-        decode(path.read_bytes(), preprocess=preprocess, max_pixels=10**8, max_bytes=10**8, uri=str(path))
-
-
-def model_rate(codec: Path, channels_last: bool) -> float:
-    """Images a second of the model alone: the better of one process with all threads and one process a core."""
-    cores = os.cpu_count() or 1
-    rates = []
-    for processes in {1, cores}:
-        with ProcessPoolExecutor(processes) as pool:
-            asked = [(codec_data(codec, channels_last), cores // processes)] * processes
-            rates.append(sum(pool.map(_encode, asked)))
-    return max(rates)
-
-
-def _encode(asked: tuple[dict[str, object], int]) -> float:
-    import torch
-
-    from benchmarks.codec import opened
-
-    data, threads = asked
-    torch.set_num_threads(threads)
-    codec = opened(data)
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (256, SIZE, SIZE, 3), dtype=np.uint8))
-    for _ in range(3):
-        codec.encode(pixels)
-    started, batches = time.perf_counter(), 0
-    while time.perf_counter() - started < 8:
-        codec.encode(pixels)
-        batches += 1
-    return 256 * batches / (time.perf_counter() - started)
+    ours: History
+    loop: History
+    limit: Limit
 
 
 def same_latents(a: Path, b: Path) -> float:
@@ -195,71 +150,85 @@ def main() -> None:
     codec = FOLDER / "codec-64-128"
     make_codec(codec)
     paths = sorted(images.rglob("*.jpg"))
-    decode, model = decode_rate(paths[:10_000]), model_rate(codec, not asked.contiguous)
-    limit = 1 / (1 / decode + 1 / model)
-    mine = ours(images, codec, scratch / "store", not asked.contiguous)
-    settings = tuned(images, codec, scratch, not asked.contiguous)
-    loop = peer("dataloader", images, codec, scratch / "loop.lance", not asked.contiguous, asked.count, **settings)
-    plain = peer(
-        "plain_ray", images, codec, scratch / "plain.lance", not asked.contiguous, min(PLAIN_IMAGES, asked.count)
-    )
+    channels_last = not asked.contiguous
+    settings = tuned(images, codec, scratch, channels_last)
+    rounds: list[Round] = []
+    limit = measured_limit(paths, codec, channels_last)
+    for _ in range(ROUNDS):
+        for table in ("store", "loop.lance"):
+            shutil.rmtree(scratch / table, ignore_errors=True)
+        mine = ours(images, codec, scratch / "store", channels_last)
+        after = measured_limit(paths, codec, channels_last)
+        loop = peer("dataloader", images, codec, scratch / "loop.lance", channels_last, asked.count, **settings)
+        rounds.append(Round(mine, loop, limit.with_(after)))
+        limit = after
+    plain = peer("plain_ray", images, codec, scratch / "plain.lance", channels_last, min(PLAIN_IMAGES, asked.count))
     difference = same_latents(next((scratch / "store").glob("bench.latents.*.lance")), scratch / "loop.lance")
     assert difference < 1e-3, f"latents differ by {difference}"
     report(
         "encode",
         f"Encode {asked.count:,} JPEGs, 256 px → {SIZE} px → {DIM}-d, fp32",
-        [
-            Result(
-                "steady rate ÷ tuned DataLoader loop",
-                mine.steady / loop.steady,
-                ">=",
-                1.0,
-                f"{mine.steady:,.0f}/s against {loop.steady:,.0f}/s with {settings['workers']} workers, {settings['threads']} threads",
-            ),
-            Result(
-                "steady rate ÷ plain Ray script",
-                mine.steady / plain.steady,
-                ">=",
-                2.0,
-                f"{plain.steady:,.0f}/s over {PLAIN_IMAGES:,} images",
-            ),
-            Result(
-                "steady rate ÷ limit of the cores",
-                mine.steady / limit,
-                ">=",
-                0.85,
-                f"decode {decode:,.0f}/s, model {model:,.0f}/s, limit {limit:,.0f}/s",
-            ),
-            Result(
-                "first commit after the command, s",
-                mine.first,
-                "<=",
-                15.0,
-                f"DataLoader loop {loop.first:.1f} s, plain Ray {plain.first:.1f} s",
-            ),
-            Result(
-                "whole run ÷ DataLoader loop's whole run",
-                mine.whole / loop.whole,
-                None,
-                None,
-                f"{mine.whole:,.0f}/s against {loop.whole:,.0f}/s",
-            ),
-            Result(
-                "whole run ÷ plain Ray script's whole run",
-                mine.whole / plain.whole,
-                None,
-                None,
-                f"{plain.whole:,.0f}/s",
-            ),
-            Result(
-                "largest difference of a latent",
-                difference,
-                "<=",
-                1e-3,
-                "Latentmill against the DataLoader loop, all rows",
-            ),
-        ],
+        _figures(rounds, plain, settings, difference),
     )
+
+
+def _figures(rounds: list[Round], plain: History, settings: dict[str, int], difference: float) -> list[Result]:
+    """Medians over the rounds; every ratio is taken within its round, where both sides had the same neighbours."""
+
+    def median(figure: Callable[[Round], float]) -> float:
+        return statistics.median(figure(r) for r in rounds)
+
+    def spread(figure: Callable[[Round], float]) -> str:
+        return "rounds " + ", ".join(f"{figure(r):.3g}" for r in rounds)
+
+    def ratio(name: str, figure: Callable[[Round], float], goal: float | None, detail: str) -> Result:
+        return Result(name, median(figure), ">=" if goal else None, goal, f"{spread(figure)}; {detail}")
+
+    steady, whole = median(lambda r: r.ours.steady), median(lambda r: r.ours.whole)
+    limits = [median(lambda r, n=name: getattr(r.limit, n)) for name in ("decode", "model", "rate")]  # type: ignore[misc]
+    return [
+        ratio(
+            "steady rate ÷ tuned DataLoader loop",
+            lambda r: r.ours.steady / r.loop.steady,
+            1.0,
+            f"{steady:,.0f}/s against {median(lambda r: r.loop.steady):,.0f}/s "
+            f"with {settings['workers']} workers, {settings['threads']} threads",
+        ),
+        ratio(
+            "steady rate ÷ plain Ray script",
+            lambda r: r.ours.steady / plain.steady,
+            2.0,
+            f"{plain.steady:,.0f}/s over {PLAIN_IMAGES:,} images",
+        ),
+        ratio(
+            "steady rate ÷ limit of the cores",
+            lambda r: r.ours.steady / r.limit.rate,
+            0.85,
+            "decode {:,.0f}/s, model {:,.0f}/s, limit {:,.0f}/s".format(*limits),
+        ),
+        Result(
+            "first commit after the command, s",
+            median(lambda r: r.ours.first),
+            "<=",
+            15.0,
+            f"{spread(lambda r: r.ours.first)}; DataLoader loop {median(lambda r: r.loop.first):.1f} s, plain Ray {plain.first:.1f} s",
+        ),
+        ratio(
+            "whole run ÷ DataLoader loop's whole run",
+            lambda r: r.ours.whole / r.loop.whole,
+            None,
+            f"{whole:,.0f}/s against {median(lambda r: r.loop.whole):,.0f}/s",
+        ),
+        ratio(
+            "whole run ÷ plain Ray script's whole run",
+            lambda r: r.ours.whole / plain.whole,
+            None,
+            f"{plain.whole:,.0f}/s",
+        ),
+        Result(
+            "largest difference of a latent", difference, "<=", 1e-3, "Latentmill against the DataLoader loop, all rows"
+        ),
+    ]
 
 
 if __name__ == "__main__":
