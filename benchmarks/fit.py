@@ -32,7 +32,7 @@ def ours(estimator: str, asked: argparse.Namespace, out: Path) -> None:
     from schemas.executor import LocalExecutor as LocalSpec
     from schemas.steps import FitStep
     from schemas.tables import label_types
-    from stages.fit import fit
+    from stages.directions.fit import fit
 
     table = labelled(asked.rows, asked.dim, asked.attributes)
     started = time.perf_counter()

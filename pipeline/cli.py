@@ -162,6 +162,22 @@ def directions(
 
 
 @app.command()
+def measurements(
+    store: StoreUri = DEFAULT_STORE,
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    where: Annotated[str | None, typer.Option("--where", help="SQL filter: \"metric = 'effect'\"")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what the newest run measured: every number with its interval and n."""
+    from pipeline.readers import list_measurements
+    from pipeline.show import show_measurements
+
+    found = list_measurements(store, _options(store_option), dataset, where=where)
+    show_measurements(found, as_json=as_json)
+
+
+@app.command()
 def runs(
     store: StoreUri = DEFAULT_STORE,
     dataset: Dataset = None,

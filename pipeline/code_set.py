@@ -1,11 +1,11 @@
 """Code sets: what a traverse or interpolate step defines, resolved into rows, and expanded inside workers.
 
-Data's way: selection (ids and row ids, spilled once) → latents by row id → `stages.traverse` / `stages.interpolate`.
+Data's way: selection (ids and row ids, spilled once) → latents by row id → `stages.code_sets.traverse` / `stages.code_sets.interpolate`.
 Only the selection is ever written; codes exist inside workers, for as long as a batch does. Rows are ordered by a hash of
 their id, so a picture's place in a grid or shard does not depend on how the table was written.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,14 @@ import xxhash
 from pipeline.spill import Spill, write_spill
 from pipeline.store.table import Table
 from schemas.codec import LatentSpec
-from stages.codes import CodeSetShape
-from stages.interpolate import Interpolate, pairs_schema
-from stages.traverse import Traverse
+from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.parents import CodeStage, parents_batch
 
 SELECTION = pa.schema(
     [
         pa.field("seq", pa.int64(), nullable=False),
-        pa.field("id_a", pa.string(), nullable=False),
-        pa.field("row_a", pa.uint64(), nullable=False),
-        pa.field("id_b", pa.string()),
-        pa.field("row_b", pa.uint64()),
+        pa.field("ids", pa.list_(pa.string()), nullable=False),
+        pa.field("rows", pa.list_(pa.uint64()), nullable=False),  # of the latents table, one an id
     ]
 )
 BATCH_ROWS = 4096
@@ -42,7 +39,7 @@ class CodeSet:
     """A resolved code set. Picklable; `expand` gives the codes of some selected rows, all strips and frames of each."""
 
     name: str
-    stage: Traverse | Interpolate
+    stage: CodeStage
     spec: LatentSpec
     selection: Spill
     latents: Table
@@ -56,13 +53,13 @@ class CodeSet:
         return self.stage.numbered_from(first_seq)(self._inputs(self.selection.read(start, stop)))
 
     def _inputs(self, selected: pa.RecordBatch) -> pa.RecordBatch:
-        seq, ids = selected.column("seq"), selected.column("id_a")
-        latents = self._latents(selected.column("row_a"))
-        if isinstance(self.stage, Traverse):
-            return pa.RecordBatch.from_arrays([seq, ids, latents], names=["seq", "id", "latent"])
-        others = self._latents(selected.column("row_b"))
-        columns = [seq, ids, latents, selected.column("id_b"), others]
-        return pa.RecordBatch.from_arrays(columns, names=pairs_schema(self.spec).names)
+        parents = self.stage.parents
+        rows = selected.column("rows").flatten()
+        # One read for all parents: row i's parent p is at i × parents + p.
+        latents = self._latents(rows) if parents else None
+        each = np.arange(len(selected)) * parents
+        columns = [latents.take(pa.array(each + p)) for p in range(parents)] if latents is not None else []
+        return parents_batch(selected.column("seq"), selected.column("ids"), columns)
 
     def _latents(self, rows: pa.Array) -> pa.Array:
         table = self.latents.take_rows(rows.to_pylist(), ["latent"], version=self.version)
@@ -92,9 +89,13 @@ def select_rows(batches: Iterator[pa.RecordBatch], url: str, *, options: Mapping
         return write_spill(_in_order(paths), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
 
 
-def select_pairs(pairs: pa.Table, url: str, *, options: Mapping[str, Any]) -> Spill:
-    """Writes chosen pairs (`id_a`, `row_a`, `id_b`, `row_b`), in their order."""
-    return write_spill(iter(pairs.to_batches()), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
+def select_given(
+    ids: Sequence[Sequence[str]], rows: Sequence[Sequence[int]], url: str, *, options: Mapping[str, Any]
+) -> Spill:
+    """Writes chosen rows in their order: the ids of each row's parents, and where these stand in the latents table."""
+    columns = [pa.array(ids, SELECTION.field("ids").type), pa.array(rows, SELECTION.field("rows").type)]
+    batch = pa.RecordBatch.from_arrays(columns, names=SELECTION.names[1:])
+    return write_spill(iter([batch]), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
 
 
 def _hashes(ids: pa.Array) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
@@ -106,5 +107,6 @@ def _in_order(paths: list[str]) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
             table = reader.read_all().sort_by([("hash", "ascending"), ("id", "ascending")])
         for batch in table.select(["id", "row"]).combine_chunks().to_batches():
-            nothing = [pa.nulls(batch.num_rows, pa.string()), pa.nulls(batch.num_rows, pa.uint64())]
-            yield pa.RecordBatch.from_arrays([*batch.columns, *nothing], names=SELECTION.names[1:])
+            one = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32))
+            columns = [pa.ListArray.from_arrays(one, column) for column in batch.columns]
+            yield pa.RecordBatch.from_arrays(columns, names=SELECTION.names[1:])

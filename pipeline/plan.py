@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from pipeline.checks import check_steps
 from pipeline.codec import CodecRef, weights_exist, weights_url
 from pipeline.ledger import Status
 from pipeline.listing import LabelCounts, Listing, list_source
-from pipeline.steps.fit import direction_name
 from pipeline.steps.train import is_trained
 from pipeline.store.store import Store
 from pipeline.store.table import Table
 from schemas.errors import JobError, Problem
-from schemas.job import Job, did_you_mean
-from schemas.steps import EncodeStep, FitStep, Step, TrainStep, TraverseStep
+from schemas.job import Job
+from schemas.steps import EncodeStep, Step, TrainStep
 from schemas.tables import label_types, labels_type
 
 
@@ -73,7 +73,7 @@ def make_plan(job: Job, *, retry_failures: bool = False) -> Plan:
     if any(isinstance(s, EncodeStep) for s in job.steps):
         listing = list_source(job.source, latents=latents, failures=failures)
     known = _labels(listing, latents)
-    problems += _check_steps(job, codec, known, store, has_rows=listing is not None or latents is not None)
+    problems += check_steps(job, codec, known, store, has_rows=listing is not None or latents is not None)
     if problems:
         raise JobError(problems)
     lines = tuple(
@@ -154,92 +154,6 @@ def _labels(listing: Listing | None, latents: Table | None) -> dict[str, Any]:
     if latents is not None and "labels" in latents.schema.names:
         return label_types(latents.schema.field("labels").type)
     return {}
-
-
-def _check_steps(
-    job: Job, codec: CodecRef | None, labels: dict[str, Any], store: Store | None, *, has_rows: bool
-) -> Iterator[Problem]:
-    stored = _stored_directions(job, store)
-    directions = {n for n, prints in stored.items() if codec is not None and codec.fingerprint in prints}
-    for i, step in enumerate(job.steps):
-        at = f"steps.{i} ({step.stage})"
-        if step.stage not in ("train", "encode", "report") and not has_rows:
-            yield Problem(
-                at, None, f"dataset {job.dataset} has no latents of this codec.", "put an `encode` step above it"
-            )
-        match step:
-            case FitStep():
-                wanted = tuple(labels) if step.attributes == "all" else step.attributes
-                if not wanted:
-                    yield Problem(f"{at}.attributes", None, "the source has no labels.", "give source.labels")
-                for name in (*wanted, *(step.controls or ())):
-                    if name not in labels:
-                        yield Problem(f"{at}.attributes", name, "no such label.", did_you_mean(name, labels))
-                if wanted and {*wanted, *(step.controls or ())} <= labels.keys():
-                    from stages.fit import check_fit  # loads torch: only for jobs that fit
-
-                    yield from check_fit(step, labels, wanted)
-                directions |= {direction_name(step, a) for a in wanted}
-            case TraverseStep():
-                for name in step.directions:
-                    if name not in directions and name.split("=")[0] not in directions:
-                        yield _unknown_direction(at, name, directions, stored, codec)
-                for j in step.coordinates:
-                    if codec and not 0 <= j < codec.latent.dim:
-                        yield Problem(
-                            f"{at}.coordinates",
-                            j,
-                            f"the latent has {codec.latent.dim} coordinates.",
-                            f"use 0 to {codec.latent.dim - 1}",
-                        )
-            case EncodeStep() if store is not None and codec is not None:
-                yield from _check_table(job, step, store, codec, labels)
-            case _:
-                pass
-
-
-def _stored_directions(job: Job, store: Store | None) -> dict[str, set[str]]:
-    """Directions of the dataset in the store: name → fingerprints of the codecs they were fitted for."""
-    found: dict[str, set[str]] = {}
-    if store is not None and store.directions().exists():
-        for batch in store.directions().scan(["name", "fingerprint"], where=f"dataset = '{job.dataset}'"):
-            for row in batch.to_pylist():
-                found.setdefault(row["name"], set()).add(row["fingerprint"])
-    return found
-
-
-def _unknown_direction(
-    at: str, name: str, known: set[str], stored: dict[str, set[str]], codec: CodecRef | None
-) -> Problem:
-    """A direction that is nowhere, or that belongs to another codec (design §5.5: both are named)."""
-    if name in stored and codec is not None:
-        other = sorted(stored[name])[0][:16]
-        reason = f"was fitted for codec {other}; this job's codec is {codec.fingerprint[:16]}. Spaces never mix."
-        return Problem(f"{at}.directions", name, reason, "put a `fit` step above, or use that codec")
-    return Problem(f"{at}.directions", name, "no such direction.", did_you_mean(name, known))
-
-
-def _check_table(
-    job: Job, step: EncodeStep, store: Store, codec: CodecRef, labels: dict[str, Any]
-) -> Iterator[Problem]:
-    """An existing latents table must fit what this run would write."""
-    table = store.latents(job.dataset, codec.fingerprint)
-    if not table.exists():
-        return
-    schema = table.schema
-    held = "float16" if str(schema.field("latent").type.value_type) == "halffloat" else "float32"
-    if held != step.latent_dtype:
-        fix = f"set latent_dtype: {held}, or use another dataset name"
-        yield Problem(f"{step.name}.latent_dtype", step.latent_dtype, f"the table holds {held}.", fix)
-    stored = label_types(schema.field("labels").type) if "labels" in schema.names else {}
-    if stored != labels:
-        changed = sorted(set(stored.items()) ^ set(labels.items()))
-        fix = (
-            "keep the label columns and types as they were (labels.columns, labels.types), or use another dataset name"
-        )
-        yield Problem(
-            "source.labels", ", ".join(sorted({n for n, _ in changed})), "these labels are not those of the table.", fix
-        )
 
 
 def _line(

@@ -83,6 +83,21 @@ def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> l
     return sorted(_rows(view.store.directions(), columns, where=where), key=lambda row: str(row["name"]))
 
 
+def list_measurements(
+    uri: str, options: dict[str, str], dataset: str | None, *, where: str | None
+) -> list[dict[str, Any]]:
+    """What the newest run that measured anything found on the dataset's present codec, one row a number."""
+    view = open_dataset(uri, options, dataset)
+    mine = f"dataset = '{view.name}' AND fingerprint = '{view.fingerprint}'"
+    table = view.store.measurements()
+    newest = max(_rows(table, ["run_id", "at"], where=mine), key=lambda row: row["at"], default=None)
+    if newest is None:
+        return []
+    columns = ["step", "metric", "subject", "target", "value", "low", "high", "n", "unit", "threshold", "status"]
+    asked = f" AND ({where})" if where else ""
+    return _rows(table, [*columns, "message"], where=f"{mine} AND run_id = '{newest['run_id']}'{asked}")
+
+
 def list_runs(uri: str, options: dict[str, str], dataset: str | None, *, limit: int) -> list[dict[str, Any]]:
     """Runs of the store or of one dataset, newest first. One that says it runs and holds no lease has `died`."""
     store = Store.open(uri, options=options, create=False)

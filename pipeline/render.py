@@ -1,7 +1,7 @@
 """The render sink: decoded codes → files under the target → renders rows.
 
 A row is written after its file, so no row ever names a file that is not there; a worker that dies between the two leaves a
-file that the next run writes again with the same bytes. Names come from `stages.codes.strip_name`, and `artifacts.join`
+file that the next run writes again with the same bytes. Names come from `stages.code_sets.codes.strip_name`, and `artifacts.join`
 refuses whatever would leave the target all the same.
 """
 

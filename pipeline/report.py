@@ -15,6 +15,7 @@ from pipeline import artifacts
 from pipeline.code_set import CodeSet
 from pipeline.codec import weights_url
 from pipeline.context import Context
+from pipeline.measurements import read_measurements
 from pipeline.store.table import Table
 from pipeline.thumbnails import picture_of
 from schemas.tables import directions_schema
@@ -28,6 +29,7 @@ from stages.report.data import (
     FailureExample,
     FailureGroup,
     LineChart,
+    Measured,
     Picture,
     ReportData,
     StepTiming,
@@ -55,6 +57,7 @@ def gather(ctx: Context, *, rows: int, given: str, versions: dict[str, str]) -> 
         directions=tuple(_directions(ctx)),
         failures=tuple(_failures(ctx)),
         charts=tuple(_loss(ctx)),
+        measured=tuple(Measured(*of, tuple(found)) for of, found in read_measurements(ctx).items()),
         timings=tuple(_timings(ctx.summary)),
         notices=tuple(ctx.notices),
         job_yaml=given,

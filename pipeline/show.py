@@ -115,6 +115,30 @@ def show_directions(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     show_rows(rows if as_json else short, as_json=as_json)
 
 
+def show_measurements(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Measurements; value and interval in one cell, and the reason where a number is missing or flagged."""
+
+    def told(row: dict[str, Any]) -> str:
+        if row["value"] is None:
+            return ""
+        between = "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}]"
+        return f"{row['value']:.4g} {row['unit']}".strip() + between
+
+    short = [
+        {
+            "step": row["step"],
+            "measure": row["metric"],
+            "of": row["subject"],
+            "on": row["target"],
+            "value": told(row),
+            "n": row["n"],
+            "status": row["status"],
+        }
+        for row in rows
+    ]
+    show_rows(rows if as_json else short, as_json=as_json)
+
+
 def show_runs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Runs, newest first: when, how long, how they ended."""
     short = [

@@ -199,7 +199,7 @@ def directions_schema() -> pa.Schema:
 def codes_schema(spec: LatentSpec) -> pa.Schema:
     """Codes of a code set, expanded in a worker: what a render decodes.
 
-    `id` is `<code set>/<strip>/<frame>` made safe for paths; `seq` alone says which picture a code belongs to (stages/codes.py).
+    `id` is `<code set>/<strip>/<frame>` made safe for paths; `seq` alone says which picture a code belongs to (stages/code_sets/codes.py).
     `flags` names what is odd about a code (`clipped`, `antipodal`, …), empty when nothing is. `latent` is null for a code that
     could not be made: decoding passes it on with null `pixels`, and its renders row says why.
     """

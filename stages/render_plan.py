@@ -17,7 +17,7 @@ import xxhash
 from schemas.errors import Problem
 from schemas.identity import fingerprint
 from schemas.steps import RenderStep
-from stages.codes import CodeSetShape, strip_name
+from stages.code_sets.codes import CodeSetShape, strip_name
 from stages.columns import matrix_of
 from stages.layout import Pixels, grid_size
 from stages.pictures import MAX_SIDE

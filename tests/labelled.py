@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from schemas.source import LabelType
 from schemas.steps import FitStep
-from stages.direction import Direction
-from stages.fit import fit
+from stages.directions.direction import Direction
+from stages.directions.fit import fit
 from stages.stage import Passes, ReduceStage
 
 ARROW = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "category": pa.string()}

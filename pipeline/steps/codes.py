@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from pipeline.code_set import CodeSet, select_pairs, select_rows
+from pipeline.code_set import CodeSet, select_given, select_rows
 from pipeline.context import Context
 from pipeline.selection import selection_clause
 from pipeline.store.table import Table
 from schemas.errors import JobError, SpaceMismatch
 from schemas.job import did_you_mean
 from schemas.steps import InterpolateStep, TraverseStep
-from stages.interpolate import Interpolate
-from stages.pairing import Pair, explicit_pairs, nearest_pairs, random_pairs
-from stages.spread import CoordinateSpread, coordinate_moments
-from stages.traverse import Direction, Traverse
+from stages.code_sets.interpolate import Interpolate
+from stages.code_sets.pairing import Pair, explicit_pairs, nearest_pairs, random_pairs
+from stages.code_sets.parents import CodeStage
+from stages.code_sets.spread import CoordinateSpread, coordinate_moments
+from stages.code_sets.traverse import Direction, Traverse
 
 
 def define(step: TraverseStep | InterpolateStep, ctx: Context) -> dict[str, Any]:
@@ -25,14 +25,15 @@ def define(step: TraverseStep | InterpolateStep, ctx: Context) -> dict[str, Any]
     version = latents.version
     url = ctx.work_url(f"{step.name}.arrow")
     if isinstance(step, TraverseStep):
-        stage: Traverse | Interpolate = _traverse(step, ctx, latents, version)
+        stage: CodeStage = _traverse(step, ctx, latents, version)
         clause = selection_clause(step, latents, version)
         rows = latents.count_rows(clause, version=version)
         batches = latents.scan(["id", "_rowid"], where=clause, version=version)
         selection = select_rows(batches, url, options=ctx.file_options, rows=rows)
     else:
         stage = Interpolate(step, ctx.codec.latent)
-        selection = select_pairs(_pairs(step, latents, version), url, options=ctx.file_options)
+        pairs = _pairs(step, latents, version)
+        selection = select_given(pairs, rows_of(pairs, latents, version), url, options=ctx.file_options)
     if not selection.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
     ctx.started_step(step, total=selection.rows)
@@ -75,17 +76,16 @@ def resolve_direction(name: str, ctx: Context) -> Direction:
     return Direction(name, np.array(row["vector"]), float(row["sigma"]), np.array(row["mean"]))
 
 
-def _pairs(step: InterpolateStep, latents: Table, version: int) -> pa.Table:
+def _pairs(step: InterpolateStep, latents: Table, version: int) -> list[Pair]:
     clause = selection_clause(step, latents, version)
     ids = (i for batch in latents.scan(["id"], where=clause, version=version) for i in batch.column("id").to_pylist())
     match step.pairs:
         case "random":
-            pairs = random_pairs(ids, count=step.count, seed=step.seed)
+            return random_pairs(ids, count=step.count, seed=step.seed)
         case "nearest":
-            pairs = nearest_pairs(ids, count=step.count, seed=step.seed, search=_Neighbours(latents, version, clause))
+            return nearest_pairs(ids, count=step.count, seed=step.seed, search=_Neighbours(latents, version, clause))
         case given:
-            pairs = explicit_pairs(given)
-    return _with_rows(pairs, latents, version)
+            return explicit_pairs(given)
 
 
 class _Neighbours:
@@ -101,15 +101,9 @@ class _Neighbours:
         return [table.column("id").to_pylist() for table in found]
 
 
-def _with_rows(pairs: list[Pair], latents: Table, version: int) -> pa.Table:
-    """Pairs with the row ids of both ends. Raises JobError for ids the table lacks."""
-    ids = list(dict.fromkeys(i for pair in pairs for i in pair))
-    rows = latents.take(ids, ["_rowid"], version=version).column("_rowid").to_pylist() if ids else []
-    row_of = dict(zip(ids, rows, strict=True))
-    columns = {
-        "id_a": pa.array([a for a, _ in pairs], pa.string()),
-        "row_a": pa.array([row_of[a] for a, _ in pairs], pa.uint64()),
-        "id_b": pa.array([b for _, b in pairs], pa.string()),
-        "row_b": pa.array([row_of[b] for _, b in pairs], pa.uint64()),
-    }
-    return pa.table(columns)
+def rows_of(parents: Sequence[Sequence[str]], latents: Table, version: int) -> list[list[int]]:
+    """Where the parents of each row stand in the table. Raises JobError for ids the table lacks."""
+    ids = list(dict.fromkeys(i for row in parents for i in row))
+    found = latents.take(ids, ["_rowid"], version=version).column("_rowid").to_pylist() if ids else []
+    row_of = dict(zip(ids, found, strict=True))
+    return [[row_of[i] for i in row] for row in parents]

@@ -17,14 +17,14 @@ from schemas.tables import directions_schema, label_types
 from stages.stage import Passes
 
 if TYPE_CHECKING:
-    from stages.direction import Direction
+    from stages.directions.direction import Direction
 
 ROWS_PER_BATCH = 8192
 
 
 def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns how many directions are good and which are not."""
-    from stages.fit import fit
+    from stages.directions.fit import fit
 
     latents = ctx.latents
     version = latents.version

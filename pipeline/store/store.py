@@ -18,6 +18,7 @@ from pipeline.store.table import Table
 from schemas.errors import StoreError
 
 LEASES, RUNS, DIRECTIONS, CATALOG, HISTORY = "leases", "runs", "directions", "catalog", "catalog_history"
+MEASUREMENTS = "measurements"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Store:
 
     def directions(self) -> Table:
         return self.table(DIRECTIONS)
+
+    def measurements(self) -> Table:
+        return self.table(MEASUREMENTS)
 
     def runs(self) -> Table:
         return self.table(RUNS)

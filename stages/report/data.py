@@ -10,6 +10,7 @@ from typing import Literal
 
 import cv2
 
+from schemas.measurements import Measurement
 from stages.layout import Pixels
 from stages.pictures import encode
 
@@ -29,6 +30,15 @@ class Picture:
             size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(pixels.dtype)
         return cls(encode(pixels, "webp", quality=90))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one step measured."""
+
+    step: str
+    stage: str
+    measurements: tuple[Measurement, ...]
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,7 @@ class ReportData:
     directions: tuple[DirectionEvidence, ...] = ()
     failures: tuple[FailureGroup, ...] = ()
     charts: tuple[LineChart, ...] = ()
+    measured: tuple[Measured, ...] = ()
     timings: tuple[StepTiming, ...] = ()
     notices: tuple[str, ...] = ()
     job_yaml: str = ""

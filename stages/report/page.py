@@ -4,6 +4,7 @@ from stages.report.charts import line_chart, stacked
 from stages.report.data import Counts, ReportData
 from stages.report.figures import count, rate, seconds
 from stages.report.markup import Markup, join, tag
+from stages.report.measured import measured
 from stages.report.sections import directions, failures, provenance, strips, timings
 from stages.report.shell import page
 
@@ -14,6 +15,7 @@ def render_report(data: ReportData) -> str:
         ("strips", "Along the directions", [strips(t) for t in data.strips if t.kind == "traverse"]),
         ("paths", "Between images", [strips(t) for t in data.strips if t.kind == "interpolate"]),
         ("directions", "Directions", directions(data.directions) if data.directions else None),
+        *((f"measured-{m.step}", m.step.replace("_", " ").capitalize(), measured(m)) for m in data.measured),
         ("training", "Training", [_boxed(line_chart(c)) for c in data.charts if any(k.points for k in c.curves)]),
         ("failures", "Failures", failures(data.failures) if data.failures else None),
         ("timings", "Timings", timings(data.timings) if data.timings else None),

@@ -19,13 +19,14 @@ from schemas.codec import LatentSpec, LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.steps import InterpolateStep, RenderStep, TraverseStep
 from schemas.tables import RENDERS
+from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.interpolate import Interpolate
+from stages.code_sets.parents import parents_batch, parents_schema
+from stages.code_sets.traverse import CoordinateMoments, Traverse
 from stages.codecs.factory import describe, open_codec
-from stages.codes import CodeSetShape
 from stages.columns import column_of, matrix_of
 from stages.decode import Decode
-from stages.interpolate import Interpolate, pairs_schema
 from stages.render_plan import RenderPlan, pending
-from stages.traverse import CoordinateMoments, Traverse
 from tests.s3 import KEY, REGION, SECRET, s3_server
 
 SIZE = (8, 8)
@@ -41,7 +42,7 @@ def step(**given: object) -> TraverseStep:
 def codes(walk: TraverseStep | None = None, ids: list[str] = IDS, *, first_seq: int = 0) -> pa.RecordBatch:
     z = np.random.default_rng(0).standard_normal((len(ids), 3)).astype(np.float32)
     latents = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), 3)
-    rows = pa.record_batch({"seq": pa.array(np.arange(len(ids))), "id": ids, "latent": latents})
+    rows = parents_batch(range(len(ids)), [[i] for i in ids], [latents])
     return Traverse(walk or step(), [], SPEC, coordinates=MOMENTS).numbered_from(first_seq)(rows)
 
 
@@ -207,15 +208,9 @@ def test_from_pairs_to_rows_with_a_real_codec(tmp_path, renders):
     z = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     other = z[::-1].copy()
     other[2] = -z[2]
-    schema = pairs_schema(spec)
-    columns = [
-        pa.array(range(4), pa.int64()),
-        pa.array([f"a{i}" for i in range(4)]),
-        column_of(z, schema.field("latent_a")),
-        pa.array([f"b{i}" for i in range(4)]),
-        column_of(other, schema.field("latent_b")),
-    ]
-    pairs = pa.RecordBatch.from_arrays(columns, schema=schema)
+    schema = parents_schema(spec, 2)
+    ends = [column_of(z, schema.field("latent_0")), column_of(other, schema.field("latent_1"))]
+    pairs = parents_batch(range(4), [[f"a{i}", f"b{i}"] for i in range(4)], ends)
     batch = Interpolate(InterpolateStep(name="paths", method="slerp", frames=4), spec)(pairs)
     decode = Decode(codec, weights=None)
     decode.open("cpu")

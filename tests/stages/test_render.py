@@ -13,14 +13,15 @@ from PIL import Image
 
 from schemas.codec import LatentSpec
 from schemas.steps import InterpolateStep, RenderStep, TraverseStep
-from stages.codes import CodeSetShape
+from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.interpolate import Interpolate
+from stages.code_sets.parents import parents_batch
+from stages.code_sets.traverse import CoordinateMoments, Traverse
 from stages.columns import matrix_of
-from stages.interpolate import Interpolate, pairs_schema
 from stages.layout import gap_of, grid, grid_size, strength_labels, strip
 from stages.pictures import MAX_SIDE, animate, encode
 from stages.render import render
 from stages.render_plan import RenderPlan, check_render, group_rows, pending
-from stages.traverse import CoordinateMoments, Traverse
 
 SIZE = (8, 10)
 SPEC = LatentSpec(shape=(4,), space="z")
@@ -32,13 +33,8 @@ SHAPE = CodeSetShape("walk", rows=ROWS, strips=2, frames=3)
 
 def codes(rows: int = ROWS, step: TraverseStep = STEP, first_seq: int = 0) -> pa.RecordBatch:
     z = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
-    batch = pa.record_batch(
-        {
-            "seq": pa.array(np.arange(rows)),
-            "id": [f"../faces/{i}.jpg" for i in range(rows)],
-            "latent": pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), 4),
-        }
-    )
+    values = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), 4)
+    batch = parents_batch(range(rows), [[f"../faces/{i}.jpg"] for i in range(rows)], [values])
     return Traverse(step, [], SPEC, coordinates=MOMENTS, first_seq=first_seq)(batch)
 
 
@@ -151,11 +147,7 @@ def test_pairs_of_one_code_set_share_a_grid():
     z = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
     values = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), 4)
     other = pa.FixedSizeListArray.from_arrays(pa.array(z[::-1].reshape(-1)), 4)
-    ids = [[f"{k}{i}" for i in range(5)] for k in "ab"]
-    pairs = pa.RecordBatch.from_arrays(
-        [pa.array(range(5), pa.int64()), pa.array(ids[0]), values, pa.array(ids[1]), other],
-        schema=pa.schema([f.remove_metadata() for f in pairs_schema(SPEC)]),
-    )
+    pairs = parents_batch(range(5), [[f"a{i}", f"b{i}"] for i in range(5)], [values, other])
     shape = CodeSetShape("paths", rows=5, strips=1, frames=3)
     (output,) = render(plan("grid", shapes=(shape,)), [decoded(Interpolate(step, SPEC)(pairs))])
     assert output.rows[0].title == "slerp"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.curvature import (
+from stages.directions.curvature import (
     FLOOR,
     FLOOR_PRECISE,
     MAX_BYTES,
@@ -21,8 +21,8 @@ from stages.curvature import (
     estimated_hessian,
     logistic_curvature,
 )
-from stages.logistic_pass import class_signs, slope
-from stages.newton import Bools, Floats, Minimum, Slope, Trial, minimise, run
+from stages.directions.logistic_pass import class_signs, slope
+from stages.directions.newton import Bools, Floats, Minimum, Slope, Trial, minimise, run
 from stages.row_hash import Hashes
 from stages.sample import UNKNOWN, SampledRows
 

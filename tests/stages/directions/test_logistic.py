@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 
 from schemas.steps import FitStep
 from stages.attributes import columns_of
-from stages.curvature import Curvature, SharedCurvature, estimated_hessian, logistic_curvature
-from stages.direction import Direction
-from stages.fit import fit
-from stages.logistic_pass import class_signs, slope
+from stages.directions.curvature import Curvature, SharedCurvature, estimated_hessian, logistic_curvature
+from stages.directions.direction import Direction
+from stages.directions.fit import fit
+from stages.directions.logistic_pass import class_signs, slope
 from stages.row_hash import fractions, hash_ids
 from stages.rows import HOLDOUT_SALT, read_blocks
 from stages.sample import MAX_ROWS, Sample

@@ -11,9 +11,9 @@ from sklearn.linear_model import LinearRegression
 from schemas.errors import JobError
 from schemas.tables import directions_schema
 from stages.attributes import MAX_VALUES
-from stages.cells import MAX_CELLS
-from stages.direction import FitStatus
-from stages.fit import check_fit, fit
+from stages.directions.cells import MAX_CELLS
+from stages.directions.direction import FitStatus
+from stages.directions.fit import check_fit, fit
 from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, step
 
 CLOSED = ("mean_difference", "balanced_mean_difference", "ols")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from stages.auc import BINS, Area, area, bins_of
+from stages.directions.auc import BINS, Area, area, bins_of
 
 
 def histogram(scores: np.ndarray) -> np.ndarray:

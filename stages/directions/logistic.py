@@ -3,7 +3,7 @@
 Objective of each attribute, as scikit-learn's with C = 1/l2:  Σ log(1 + exp(−s·(w·z + b))) + l2/2 ‖w‖², s = ±1; b is not
 penalised. A first pass counts and takes a sample. A sample that holds all rows is solved in memory. Otherwise its own
 optimum is the start, and its curvature the first metric; every further pass gives the exact gradient of all attributes,
-and now and then their curvature from more telling rows, until all are at their optima (stages/newton.py).
+and now and then their curvature from more telling rows, until all are at their optima (stages/directions/newton.py).
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.attributes import Bools, Column
-from stages.curvature import Curvature
-from stages.logistic_pass import LogisticPass, Summed
-from stages.newton import Floats, Minimum, Precondition, Slope, Trial, minimise
-from stages.sampled_logistic import PART_TOLERANCE, Metric, SampledProblems, sample_optima
+from stages.directions.curvature import Curvature
+from stages.directions.logistic_pass import LogisticPass, Summed
+from stages.directions.newton import Floats, Minimum, Precondition, Slope, Trial, minimise
+from stages.directions.sampled_logistic import PART_TOLERANCE, Metric, SampledProblems, sample_optima
+from stages.directions.survey import Surveyed
 from stages.stage import Passes
-from stages.survey import Surveyed
 
 MAX_PASSES = 60
 TOLERANCE = 2e-6

@@ -12,9 +12,10 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.steps import TraverseStep
 from schemas.tables import codes_schema, latent_field
-from stages.codes import strip_name
+from stages.code_sets.codes import strip_name
+from stages.code_sets.parents import parents_batch
+from stages.code_sets.traverse import CoordinateMoments, Direction, Traverse
 from stages.columns import matrix_of
-from stages.traverse import CoordinateMoments, Direction, Traverse
 
 SPEC = LatentSpec(shape=(6,), space="z")
 STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
@@ -31,12 +32,9 @@ def rows(latents: np.ndarray, ids: list[str] | None = None, start: int = 0, dtyp
     kind = np.float16 if dtype == "float16" else np.float32
     field = latent_field("latent", LatentSpec(shape=(d,), space="z"), dtype)
     flat = pa.array(latents.astype(kind).reshape(-1))
-    return pa.record_batch(
-        {
-            "seq": pa.array(np.arange(start, start + n)),
-            "id": ids or [f"img{i}.jpg" for i in range(start, start + n)],
-            "latent": pa.FixedSizeListArray.from_arrays(flat, type=field.type),
-        }
+    names = ids or [f"img{i}.jpg" for i in range(start, start + n)]
+    return parents_batch(
+        range(start, start + n), [[i] for i in names], [pa.FixedSizeListArray.from_arrays(flat, type=field.type)]
     )
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.attributes import Column, Floats, LabelCounts
-from stages.cells import ClassPairs
-from stages.direction import Estimate, Evidence, FitStatus
+from stages.directions.cells import ClassPairs
+from stages.directions.direction import Estimate, Evidence, FitStatus
 from stages.moments import Moments
 
 COLLINEAR_EIGENVALUE = 1e-10

@@ -1,6 +1,6 @@
 """Interpolate: pairs of latents → codes along the path between them, one strip a pair, `frames` codes from t = 0 to t = 1.
 
-The formulas are `stages.interpolation`'s. A pair without a path is not dropped: its strip keeps its place in the
+The formulas are `stages.code_sets.interpolation`'s. A pair without a path is not dropped: its strip keeps its place in the
 numbering, with null latents and the reason as a flag, and becomes a renders row with that status.
 """
 
@@ -15,26 +15,12 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError
 from schemas.identity import canonical_json, row_seed
 from schemas.steps import InterpolateStep
-from schemas.tables import latent_field
-from stages.codes import Strips, codes_batch, strip_name
-from stages.columns import matrix_of
-from stages.interpolation import Path, PathStatus, constant_norm, endpoints_change, lerp, slerp
+from stages.code_sets.codes import Strips, codes_batch, strip_name
+from stages.code_sets.interpolation import Path, PathStatus, constant_norm, endpoints_change, lerp, slerp
+from stages.code_sets.parents import read_parents
 
 MISSING = "missing"
 """Flag of a pair one of whose images has no latent."""
-
-
-def pairs_schema(spec: LatentSpec) -> pa.Schema:
-    """Pairs to walk between. `seq` is the pair's position in the code set; a latent is null when the image has none."""
-    return pa.schema(
-        [
-            pa.field("seq", pa.int64(), nullable=False),
-            pa.field("id_a", pa.string(), nullable=False),
-            latent_field("latent_a", spec, "float32"),
-            pa.field("id_b", pa.string(), nullable=False),
-            latent_field("latent_b", spec, "float32"),
-        ]
-    )
 
 
 def method_of(step: InterpolateStep, spec: LatentSpec) -> str:
@@ -45,12 +31,13 @@ def method_of(step: InterpolateStep, spec: LatentSpec) -> str:
 
 
 class Interpolate:
-    """Expands pairs into strips. Picklable plain data; call it with batches of `pairs_schema` (latents of any float type).
+    """Expands pairs into strips. Picklable plain data; call it with batches of two parents (stages.code_sets.parents).
 
     Raises JobError when `per_channel` is asked of latents that have no places besides channels.
     """
 
     frames_unit = "t"
+    parents = 2
 
     def __init__(self, step: InterpolateStep, spec: LatentSpec, *, first_seq: int = 0) -> None:
         self._step, self._spec, self._first_seq = step, spec, first_seq
@@ -79,35 +66,31 @@ class Interpolate:
         other._first_seq = first_seq
         return other
 
-    def __call__(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
-        ids_a, ids_b = pairs.column("id_a").to_pylist(), pairs.column("id_b").to_pylist()
-        present = _valid(pairs.column("latent_a")) & _valid(pairs.column("latent_b"))
-        a, b = (self._ends(pairs.column(name), present) for name in ("latent_a", "latent_b"))
-        path = self._path(a, b, ids_a, ids_b)
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        rows = read_parents(batch, self._spec, self.parents)
+        # Any harmless value where a latent is missing: the row is flagged and its codes are null.
+        ends = np.where(rows.present[:, None, None], rows.latents, 1.0)
+        a, b = ends.swapaxes(0, 1).reshape(2, len(rows), *self._spec.shape)
+        path = self._path(a, b, rows.ids)
         operation = self._operation()
         return codes_batch(
             Strips(
-                first_seq=self._first_seq + pairs.column("seq").to_numpy() * self.frames,
-                names=[strip_name(i, j) for i, j in zip(ids_a, ids_b, strict=True)],
-                parents=list(zip(ids_a, ids_b, strict=True)),
-                operations=[operation] * len(ids_a),
-                titles=[self._method] * len(ids_a),
-                flags=self._flags(path, present, a, b),
+                first_seq=self._first_seq + rows.seq * self.frames,
+                names=[strip_name(*ids) for ids in rows.ids],
+                parents=rows.ids,
+                operations=[operation] * len(rows),
+                titles=[self._method] * len(rows),
+                flags=self._flags(path, rows.present, a, b),
                 strengths=np.linspace(0.0, 1.0, self.frames).tolist(),
                 unit=self.frames_unit,
                 latents=path.values,
-                usable=present & (path.status == PathStatus.OK),
+                usable=rows.present & (path.status == PathStatus.OK),
             ),
             code_set=str(self._step.name or self._step.stage),
             spec=self._spec,
         )
 
-    def _ends(self, column: pa.FixedSizeListArray, present: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        ends = matrix_of(column).astype(np.float64)
-        ends[~present] = 1.0  # any harmless value: the row is flagged and its latents are null
-        return ends.reshape(len(ends), *self._spec.shape)
-
-    def _path(self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], ids_a: list[str], ids_b: list[str]) -> Path:
+    def _path(self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], ids: list[list[str]]) -> Path:
         times = np.linspace(0.0, 1.0, self.frames)
         match self._method:
             case "lerp":
@@ -116,7 +99,7 @@ class Interpolate:
                 return constant_norm(a, b, times, per_channel=self._step.per_channel)
             case _:
                 # One seed a pair, the same whichever end comes first, so that both ways share their detour.
-                named = ("|".join(sorted(pair)) for pair in zip(ids_a, ids_b, strict=True))
+                named = ("|".join(sorted(pair)) for pair in ids)
                 seeds = [row_seed(name, str(self._step.name), self._step.seed) for name in named]
                 return slerp(
                     a,
@@ -142,10 +125,6 @@ class Interpolate:
         spatial = {"per_channel": True} if self._step.per_channel else {}
         detour = {"antipodal": self._step.antipodal, "seed": self._step.seed} if self._method == "slerp" else {}
         return canonical_json({**keep, **spatial, **detour}).decode()
-
-
-def _valid(column: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _unless_ok(status: str) -> list[str]:

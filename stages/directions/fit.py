@@ -16,16 +16,22 @@ from schemas.problems import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
-from stages.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs
-from stages.closed_forms import class_evidence, class_status, difference_of_means, hopeless_estimate, least_squares
-from stages.direction import Direction, Estimate, FitStatus
-from stages.logistic import LogisticFit, logistic
+from stages.directions.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs
+from stages.directions.closed_forms import (
+    class_evidence,
+    class_status,
+    difference_of_means,
+    hopeless_estimate,
+    least_squares,
+)
+from stages.directions.direction import Direction, Estimate, FitStatus
+from stages.directions.logistic import LogisticFit, logistic
+from stages.directions.regression import Regressed, Regression, in_sample
+from stages.directions.scoring import Scores, Scoring, Spread, spreads
+from stages.directions.survey import Survey, Surveyed
 from stages.moments import Moments
-from stages.regression import Regressed, Regression, in_sample
 from stages.sample import Sample
-from stages.scoring import Scores, Scoring, Spread, spreads
 from stages.stage import Passes
-from stages.survey import Survey, Surveyed
 
 FULL_MOMENTS_DIM = 4096
 """Up to this dimension a fit without a holdout keeps Σzzᵀ, and needs no second pass."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.interpolation import (
+from stages.code_sets.interpolation import (
     METHODS,
     PathStatus,
     angle,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.newton import Minimum, Slope, Trial, minimise, run
+from stages.directions.newton import Minimum, Slope, Trial, minimise, run
 
 D, P = 12, 4
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-from stages.newton import Floats
+from stages.directions.newton import Floats
 from stages.row_hash import Hashes, fractions
 
 MAX_BYTES = 2**27

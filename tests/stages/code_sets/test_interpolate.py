@@ -8,10 +8,11 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError
 from schemas.steps import InterpolateStep
 from schemas.tables import codes_schema
+from stages.code_sets.interpolate import Interpolate, method_of
+from stages.code_sets.interpolation import slerp
+from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
+from stages.code_sets.parents import parents_batch, parents_schema
 from stages.columns import column_of, matrix_of
-from stages.interpolate import Interpolate, method_of, pairs_schema
-from stages.interpolation import slerp
-from stages.pairing import explicit_pairs, nearest_pairs, random_pairs
 
 VAE = LatentSpec(shape=(8,), space="z")
 GAN = LatentSpec(shape=(8,), space="z", prior="standard_normal", centred_shell=True)
@@ -22,16 +23,10 @@ def latents(n: int, seed: int, d: int = 8) -> np.ndarray:
 
 
 def pairs(a: np.ndarray, b: np.ndarray, spec: LatentSpec = VAE, *, start: int = 0, valid_b=None) -> pa.RecordBatch:
-    schema = pairs_schema(spec)
-    n = len(a)
-    columns = [
-        pa.array(np.arange(start, start + n)),
-        pa.array([f"a{i}" for i in range(start, start + n)]),
-        column_of(a, schema.field("latent_a")),
-        pa.array([f"b{i}" for i in range(start, start + n)]),
-        column_of(b, schema.field("latent_b"), valid=valid_b),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    schema = parents_schema(spec, 2)
+    seq = range(start, start + len(a))
+    ends = [column_of(a, schema.field("latent_0")), column_of(b, schema.field("latent_1"), valid=valid_b)]
+    return parents_batch(seq, [[f"a{i}", f"b{i}"] for i in seq], ends)
 
 
 def codes(batch: pa.RecordBatch, frames: int) -> np.ndarray:
@@ -72,10 +67,10 @@ def test_pairs_without_a_path_keep_their_places_and_reasons():
 
 def test_a_missing_first_latent_is_said_too():
     a, b = latents(1, 6), latents(1, 7)
-    schema = pairs_schema(VAE)
+    schema = parents_schema(VAE, 2)
     batch = pairs(a, b)
-    null = column_of(a, schema.field("latent_a"), valid=np.array([False]))
-    out = Interpolate(InterpolateStep(frames=2), VAE)(batch.set_column(2, schema.field("latent_a"), null))
+    null = column_of(a, schema.field("latent_0"), valid=np.array([False]))
+    out = Interpolate(InterpolateStep(frames=2), VAE)(batch.set_column(2, schema.field("latent_0"), null))
     assert out.column("flags").to_pylist() == [["missing"]] * 2
 
 
@@ -83,7 +78,8 @@ def test_seeded_axis_goes_round_the_same_way_whichever_end_is_first():
     a = latents(4, 8)
     step = InterpolateStep(method="slerp", antipodal="seeded_axis", frames=5)
     there = pairs(a, -a)
-    back = pa.RecordBatch.from_arrays([there.column(i) for i in (0, 3, 4, 1, 2)], schema=there.schema)
+    turned = [ids[::-1] for ids in there.column("ids").to_pylist()]
+    back = parents_batch(there.column("seq"), turned, [there.column("latent_1"), there.column("latent_0")])
     stage = Interpolate(step, VAE)
     np.testing.assert_allclose(codes(stage(there), 5), codes(stage(back), 5)[:, ::-1], atol=1e-5)
     assert stage(there).column("flags").to_pylist() == [[]] * 20

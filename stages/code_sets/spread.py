@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from stages.code_sets.traverse import CoordinateMoments
 from stages.columns import matrix_of
 from stages.moments import Moments
-from stages.traverse import CoordinateMoments
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from stages.attributes import Column, LabelCounts
-from stages.direction import Estimate, FitStatus
+from stages.directions.direction import Estimate, FitStatus
+from stages.directions.scoring import Spread, separation_of
 from stages.moments import Moments
 from stages.rows import read_blocks
-from stages.scoring import Spread, separation_of
 
 
 @dataclass(slots=True)

@@ -25,8 +25,8 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.identity import canonical_json
 from schemas.steps import TraverseStep
-from stages.codes import Strips, codes_batch, strip_name
-from stages.columns import matrix_of
+from stages.code_sets.codes import Strips, codes_batch, strip_name
+from stages.code_sets.parents import read_parents
 
 Array = npt.NDArray[np.float64]
 
@@ -60,14 +60,16 @@ class _Axis:
 
 
 class Traverse:
-    """Expands rows into strips. Picklable plain data; call it with batches of (`seq`, `id`, `latent`).
+    """Expands rows into strips. Picklable plain data; call it with batches of one parent (stages.code_sets.parents).
 
-    `seq` is the row's position in the code set's selection. A row whose latent is not finite keeps its strips, with null
+    A row whose latent is not finite keeps its strips, with null
     latents and the flag `nan_input`.
 
     Raises JobError for a coordinate outside the latent, a sigma strength along an axis the data does not vary on, or
     missing moments; SpaceMismatch for a direction of another size.
     """
+
+    parents = 1
 
     def __init__(
         self,
@@ -103,18 +105,16 @@ class Traverse:
         other._first_seq = first_seq
         return other
 
-    def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        ids = rows.column("id").to_pylist()
-        latents = matrix_of(rows.column("latent")).astype(np.float64)
-        usable = np.asarray(np.isfinite(latents).all(axis=1))
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        given = read_parents(batch, self._spec, self.parents)
+        ids, latents, usable = [i for (i,) in given.ids], given.latents[:, 0], given.present & given.finite
         latents[~usable] = 0.0
         axes, frames, count = self._axes, self.frames, len(ids)
         values = np.empty((count, len(axes), frames, self._spec.dim), np.float32)
         with np.errstate(over="ignore"):  # an overflow is flagged `non_finite` when the codes are assembled
             for i, axis in enumerate(axes):
                 values[:, i] = _walk(axis, latents, self._step.mode)
-        position = rows.column("seq").to_numpy()
-        first = self._first_seq + (position[:, None] * len(axes) + np.arange(len(axes))) * frames
+        first = self._first_seq + (given.seq[:, None] * len(axes) + np.arange(len(axes))) * frames
         return codes_batch(
             Strips(
                 first_seq=first.reshape(-1),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.attributes import Column, Floats
-from stages.auc import BINS, Area, area, bins_of, normal_quantile
+from stages.directions.auc import BINS, Area, area, bins_of, normal_quantile
 from stages.rows import Block, read_blocks
 
 ALL, POSITIVE, NEGATIVE = 0, 1, 2

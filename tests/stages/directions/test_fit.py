@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from stages.direction import Direction
-from stages.fit import fit
+from stages.directions.direction import Direction
+from stages.directions.fit import fit
 from stages.row_hash import fractions, hash_ids
 from stages.rows import HOLDOUT_SALT
 from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, step, uneven

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.attributes import Bools, Column
-from stages.curvature import estimated_hessian, logistic_curvature
-from stages.newton import Floats, Slope
+from stages.directions.curvature import estimated_hessian, logistic_curvature
+from stages.directions.newton import Floats, Slope
 from stages.rows import Block, read_blocks
 
 CLEAR_MARGIN = 1e-3

@@ -1,0 +1,131 @@
+"""What each step needs of the labels, the codec and the store: checked while planning, before anything runs.
+
+A check yields problems; it raises nothing and touches nothing. Steps are checked in order, and what a step will leave
+(a fit its directions) is there for those below it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.codec import CodecRef
+from pipeline.steps.fit import direction_name
+from pipeline.store.store import Store
+from schemas.errors import Problem
+from schemas.job import Job, did_you_mean
+from schemas.steps import EncodeStep, FitStep, Step, TraverseStep
+from schemas.tables import label_types
+
+
+@dataclass
+class Known:
+    """What is known while planning. `stored`: directions of the dataset, name → fingerprints of the codecs they are for.
+
+    `directions`: names a step may use: those of this codec, and those that steps above will have made.
+    """
+
+    job: Job
+    codec: CodecRef | None
+    labels: dict[str, Any]
+    store: Store | None
+    has_rows: bool
+    stored: dict[str, set[str]] = field(default_factory=dict)
+    directions: set[str] = field(default_factory=set)
+
+
+def check_steps(
+    job: Job, codec: CodecRef | None, labels: dict[str, Any], store: Store | None, *, has_rows: bool
+) -> Iterator[Problem]:
+    """Every problem of every step."""
+    known = Known(job, codec, labels, store, has_rows, stored=_stored_directions(job, store))
+    known.directions = {n for n, prints in known.stored.items() if codec is not None and codec.fingerprint in prints}
+    for i, step in enumerate(job.steps):
+        yield from _check(step, f"steps.{i} ({step.stage})", known)
+
+
+def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
+    if step.stage not in ("train", "encode", "report") and not known.has_rows:
+        reason = f"dataset {known.job.dataset} has no latents of this codec."
+        yield Problem(at, None, reason, "put an `encode` step above it")
+    match step:
+        case EncodeStep():
+            yield from _encode(step, known)
+        case FitStep():
+            yield from _fit(step, at, known)
+        case TraverseStep():
+            yield from check_directions(step.directions, f"{at}.directions", known)
+            yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)
+        case _:
+            pass
+
+
+def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:
+    wanted = tuple(known.labels) if step.attributes == "all" else step.attributes
+    if not wanted:
+        yield Problem(f"{at}.attributes", None, "the source has no labels.", "give source.labels")
+    named = {*wanted, *(step.controls or ())}
+    yield from check_labels((*wanted, *(step.controls or ())), f"{at}.attributes", known)
+    if wanted and named <= known.labels.keys():
+        from stages.directions.fit import check_fit  # loads torch: only for jobs that fit
+
+        yield from check_fit(step, known.labels, wanted)
+    known.directions |= {direction_name(step, a) for a in wanted}
+
+
+def check_labels(names: Iterable[str], at: str, known: Known) -> Iterator[Problem]:
+    """Names that must be labels of the dataset."""
+    for name in names:
+        if name not in known.labels:
+            yield Problem(at, name, "no such label.", did_you_mean(name, known.labels))
+
+
+def check_directions(names: Iterable[str], at: str, known: Known) -> Iterator[Problem]:
+    """Names that must be directions of this codec, stored or made above. One of another codec is said so (design §5.5)."""
+    for name in names:
+        if name in known.directions or name.split("=")[0] in known.directions:
+            continue
+        if name in known.stored and known.codec is not None:
+            other = sorted(known.stored[name])[0][:16]
+            here = known.codec.fingerprint[:16]
+            reason = f"was fitted for codec {other}; this job's codec is {here}. Spaces never mix."
+            yield Problem(at, name, reason, "put a `fit` step above, or use that codec")
+        else:
+            yield Problem(at, name, "no such direction.", did_you_mean(name, known.directions))
+
+
+def check_coordinates(indexes: Iterable[int], at: str, known: Known) -> Iterator[Problem]:
+    """Indexes into the flattened latent."""
+    for j in indexes:
+        if known.codec and not 0 <= j < known.codec.latent.dim:
+            dim = known.codec.latent.dim
+            yield Problem(at, j, f"the latent has {dim} coordinates.", f"use 0 to {dim - 1}")
+
+
+def _encode(step: EncodeStep, known: Known) -> Iterator[Problem]:
+    """An existing latents table must fit what this run would write."""
+    if known.store is None or known.codec is None:
+        return
+    table = known.store.latents(known.job.dataset, known.codec.fingerprint)
+    if not table.exists():
+        return
+    schema = table.schema
+    held = "float16" if str(schema.field("latent").type.value_type) == "halffloat" else "float32"
+    if held != step.latent_dtype:
+        fix = f"set latent_dtype: {held}, or use another dataset name"
+        yield Problem(f"{step.name}.latent_dtype", step.latent_dtype, f"the table holds {held}.", fix)
+    stored = label_types(schema.field("labels").type) if "labels" in schema.names else {}
+    if stored != known.labels:
+        changed = sorted({name for name, _ in set(stored.items()) ^ set(known.labels.items())})
+        fix = (
+            "keep the label columns and types as they were (labels.columns, labels.types), or use another dataset name"
+        )
+        yield Problem("source.labels", ", ".join(changed), "these labels are not those of the table.", fix)
+
+
+def _stored_directions(job: Job, store: Store | None) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    if store is not None and store.directions().exists():
+        for batch in store.directions().scan(["name", "fingerprint"], where=f"dataset = '{job.dataset}'"):
+            for row in batch.to_pylist():
+                found.setdefault(row["name"], set()).add(row["fingerprint"])
+    return found

@@ -1,0 +1,44 @@
+"""The measurements table: written by measuring steps, read by the command line and by the report."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from pipeline.context import Context
+from schemas.measurements import MEASUREMENTS, Measurement
+from schemas.steps import Step
+
+_NAMES = [f.name for f in fields(Measurement)]
+
+
+def store_measurements(step: Step, ctx: Context, found: Iterable[Measurement], *, version: int) -> None:
+    """Writes what `step` found on `version` of the latents; the same step of the same run replaces what it wrote."""
+    shared = {
+        "dataset": ctx.job.dataset,
+        "fingerprint": ctx.codec.fingerprint,
+        "run_id": ctx.run_id,
+        "step": str(step.name),
+        "stage": step.stage,
+        "dataset_version": version,
+        "at": datetime.now(UTC),
+    }
+    rows = []
+    for one in found:
+        key = "/".join((ctx.run_id, str(step.name), one.metric, one.subject, one.target))
+        rows.append(asdict(one) | shared | {"key": key})
+    if rows:
+        ctx.store.measurements().upsert(pa.Table.from_pylist(rows, MEASUREMENTS))
+
+
+def read_measurements(ctx: Context) -> dict[tuple[str, str], list[Measurement]]:
+    """What the run's steps found: (step, stage) → measurements, in the order they were written."""
+    table = ctx.store.measurements()
+    found: dict[tuple[str, str], list[Measurement]] = {}
+    if table.exists():
+        for batch in table.scan(["step", "stage", *_NAMES], where=f"run_id = '{ctx.run_id}'"):
+            for row in batch.to_pylist():
+                of = (row.pop("step"), row.pop("stage"))
+                found.setdefault(of, []).append(Measurement(**row))
+    return found

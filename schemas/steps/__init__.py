@@ -1,0 +1,37 @@
+"""The steps of a job: one frozen model a stage, one tagged union over all of them.
+
+A step sees its own spec only. Adding a stage touches one spec here, one file under `stages/`, one test, one doc entry.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.steps.base import SelectionStep
+from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
+from schemas.steps.directions import Estimator, FitStep
+from schemas.steps.output import RenderStep, ReportStep
+from schemas.steps.tables import EncodeStep, IndexStep, TrainStep
+
+Step = Annotated[
+    TrainStep | EncodeStep | IndexStep | FitStep | TraverseStep | InterpolateStep | RenderStep | ReportStep,
+    Field(discriminator="stage"),
+]
+CODE_SETS = ("traverse", "interpolate")
+"""Stages that define codes lazily; a render step expands them inside workers."""
+
+__all__ = [
+    "CODE_SETS",
+    "EncodeStep",
+    "Estimator",
+    "FitStep",
+    "IndexStep",
+    "InterpolateStep",
+    "RenderStep",
+    "ReportStep",
+    "SelectionStep",
+    "Step",
+    "TrainStep",
+    "TraverseStep",
+    "Unit",
+]

@@ -1,0 +1,93 @@
+"""What a code set is made from: rows of 0, 1, 2 or more images, each with its id and its latent.
+
+One row of a selection becomes one row of these batches, and `strips × frames` codes. `seq` is the row's position in the
+selection; a latent is null where the image has none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.codec import LatentSpec
+from schemas.tables import latent_field
+from stages.columns import matrix_of
+
+Array = npt.NDArray[np.float64]
+
+
+class CodeStage(Protocol):
+    """Rows of parents → codes. Plain data that pickles; called in workers with batches of `parents_schema`."""
+
+    @property
+    def parents(self) -> int:
+        """Images a row is made from; 0 for draws."""
+
+    @property
+    def strips(self) -> int:
+        """Strips a row."""
+
+    @property
+    def frames(self) -> int:
+        """Frames a strip."""
+
+    def numbered_from(self, first_seq: int) -> Self:
+        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """→ `schemas.tables.codes_schema`, rows × strips × frames, in order."""
+
+
+def parents_schema(spec: LatentSpec, count: int) -> pa.Schema:
+    """`seq`, `ids`, and `latent_0` … `latent_{count−1}`."""
+    return pa.schema(
+        [
+            pa.field("seq", pa.int64(), nullable=False),
+            pa.field("ids", pa.list_(pa.string()), nullable=False),
+            *(latent_field(f"latent_{i}", spec, "float32") for i in range(count)),
+        ]
+    )
+
+
+def parents_batch(
+    seq: pa.Array | Sequence[int], ids: pa.Array | Sequence[Sequence[str]], latents: Sequence[pa.Array]
+) -> pa.RecordBatch:
+    """Columns of `parents_schema`; `latents` holds one FixedSizeList column a parent, of any float type."""
+    columns = [pa.array(seq, pa.int64()), pa.array(ids, pa.list_(pa.string())), *latents]
+    return pa.RecordBatch.from_arrays(columns, names=["seq", "ids", *(f"latent_{i}" for i in range(len(latents)))])
+
+
+@dataclass(frozen=True)
+class Parents:
+    """A batch of rows as arrays: `seq` (n,), `ids` a list a row, `latents` (n, count, d) float64, `present` (n,).
+
+    Rows that are not `present`, for want of a latent, hold zeros.
+    """
+
+    seq: npt.NDArray[np.int64]
+    ids: list[list[str]]
+    latents: Array
+    present: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """(n,), rows whose latents hold no NaN and no infinity."""
+        return np.asarray(np.isfinite(self.latents).all(axis=(1, 2)))
+
+
+def read_parents(batch: pa.RecordBatch, spec: LatentSpec, count: int) -> Parents:
+    """The arrays of a batch of `parents_schema`."""
+    latents = np.zeros((batch.num_rows, count, spec.dim))
+    present = np.ones(batch.num_rows, np.bool_)
+    for i in range(count):
+        column = batch.column(f"latent_{i}")
+        present &= column.is_valid().to_numpy(zero_copy_only=False)
+        latents[:, i] = matrix_of(column)
+    latents[~present] = 0.0
+    return Parents(batch.column("seq").to_numpy(), batch.column("ids").to_pylist(), latents, present)

@@ -1,0 +1,32 @@
+"""Sections for what steps measured. A stage that wants more than a table of numbers has its own module and a case here."""
+
+from collections.abc import Sequence
+
+from schemas.measurements import OK, Measurement
+from stages.report.data import Measured
+from stages.report.figures import interval, plain
+from stages.report.markup import Markup, tag
+
+
+def measured(found: Measured) -> Markup:
+    """The section of one step."""
+    match found.stage:
+        case _:
+            return numbers(found.measurements)
+
+
+def numbers(rows: Sequence[Measurement]) -> Markup:
+    """Every number with its interval, its n and what it was held against."""
+    head = ("measure", "of", "on", "value", "interval", "n", "")
+    body = [
+        tag("tr", [tag("td", cell) for cell in _cells(row)], class_=None if row.status == OK else "bad") for row in rows
+    ]
+    table = tag("table", tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])), tag("tbody", body))
+    return tag("div", tag("div", table, class_="scroll"), class_="card")
+
+
+def _cells(row: Measurement) -> list[str]:
+    value = "" if row.value is None else f"{plain(row.value)} {row.unit}".strip()
+    count = "" if row.n is None else f"{row.n:,}"
+    why = row.message or (row.status.replace("_", " ") if row.status != OK else "")
+    return [row.metric.replace("_", " "), row.subject, row.target, value, interval(row.low, row.high), count, why]
