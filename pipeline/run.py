@@ -23,6 +23,7 @@ from schemas.errors import LatentmillError
 from schemas.events import RunFinished, StepFinished
 from schemas.job import Job
 from schemas.steps import (
+    CompactStep,
     EncodeStep,
     FitStep,
     IndexStep,
@@ -118,6 +119,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.index import index
 
             return index
+        case CompactStep():
+            from pipeline.steps.compact import compact
+
+            return compact
         case FitStep():
             from pipeline.steps.fit import fit_directions
 

@@ -71,6 +71,9 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "index":
             recall = f", recall@10 {counts['recall']:.3f}" if counts.get("recall") is not None else ""
             return f"{counts['kind']} over {counts['rows']:,} rows{recall}"
+        case "compact":
+            freed = f"{counts['bytes'] / 2**20:,.0f} MiB" if counts["bytes"] else "nothing"
+            return f"{counts['fragments']:,} fragments merged, {counts['versions']:,} versions gone, {freed} freed"
         case "fit":
             odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
             return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"

@@ -11,10 +11,18 @@ from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
 from schemas.steps.directions import Estimator, FitStep
 from schemas.steps.output import RenderStep, ReportStep
-from schemas.steps.tables import EncodeStep, IndexStep, TrainStep
+from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
 Step = Annotated[
-    TrainStep | EncodeStep | IndexStep | FitStep | TraverseStep | InterpolateStep | RenderStep | ReportStep,
+    TrainStep
+    | EncodeStep
+    | IndexStep
+    | CompactStep
+    | FitStep
+    | TraverseStep
+    | InterpolateStep
+    | RenderStep
+    | ReportStep,
     Field(discriminator="stage"),
 ]
 CODE_SETS = ("traverse", "interpolate")
@@ -22,6 +30,7 @@ CODE_SETS = ("traverse", "interpolate")
 
 __all__ = [
     "CODE_SETS",
+    "CompactStep",
     "EncodeStep",
     "Estimator",
     "FitStep",

@@ -1,4 +1,4 @@
-"""Steps that make latents: train a codec, encode, index."""
+"""Steps that make and keep the latents table: train a codec, encode, index, compact."""
 
 from typing import Literal
 
@@ -54,4 +54,15 @@ class IndexStep(BaseStep):
     recall_queries: int = Field(200, ge=1)
     min_recall: float | None = Field(
         None, ge=0, le=1, description="fail the step when measured recall@10 is below this"
+    )
+
+
+class CompactStep(BaseStep):
+    """Upkeep of the dataset's tables: merges small fragments, drops versions nobody needs. Rows and readers do not notice."""
+
+    stage: Literal["compact"] = "compact"
+    target_mib: int = Field(256, ge=1, description="size that fragments are merged towards, MiB")
+    keep_versions: int = Field(10, ge=1, description="the newest versions stay, and the one that readers see")
+    keep_hours: float = Field(
+        24.0, ge=0, description="younger versions stay too; make it longer than the longest read of the table"
     )

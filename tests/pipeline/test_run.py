@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from pipeline.codec import CodecRef
@@ -283,3 +285,21 @@ def test_failures_are_listed_also_after_a_run_that_stopped(tmp_path: Path) -> No
         run(tmp_path, max_failures=1)
     found = list_failures(str(tmp_path / "store"), {}, None, where=None, limit=50)
     assert len(found) == 4
+
+
+def test_compacted_tables_hold_the_same_rows_in_fewer_fragments(tmp_path: Path) -> None:
+    make_images(tmp_path, 40)
+    many = [{"stage": "encode", "batch_size": 4, "commit_rows": 5}]
+    upkeep = {"stage": "compact", "keep_versions": 1, "keep_hours": 0}
+    first = run(tmp_path, steps=many).steps["encode"]
+    before = rows_of(tmp_path / "store")
+    make_images(tmp_path, 10, start=40)
+    again = run(tmp_path, steps=[*many, upkeep])
+    after = rows_of(tmp_path / "store")
+    assert first["commits"] > 1 and again.steps["compact"]["fragments"] > 1 and again.steps["compact"]["versions"] > 0
+    assert after.num_rows == 50
+    kept = after.filter(pa.compute.is_in(after.column("id"), before.column("id")))
+    assert kept.select(["id", "latent", "content_hash"]).equals(before.select(["id", "latent", "content_hash"]))
+    (table,) = (tmp_path / "store").glob("*.latents.*.lance")
+    assert len(lance.dataset(str(table)).get_fragments()) == 1
+    assert run(tmp_path, steps=[*many, upkeep]).steps["compact"]["fragments"] == 0
