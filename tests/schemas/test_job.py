@@ -164,7 +164,7 @@ def test_an_override_that_leads_nowhere_is_named(path: str, message: str) -> Non
         ({"steps": {"stage": "encode"}}, "steps = {'stage': 'encode'}: must be a list."),
         ({"steps__0": "encode"}, "steps.0 = 'encode': must be a mapping. Fix: write `stage: encode` inside it"),
         ({"steps__0__stage": "encod"}, "steps.0.stage = 'encod': no such stage. Fix: did you mean `encode`?"),
-        ({"steps__0__stage": ...}, "steps.0.stage: missing. Fix: add `stage: …`, one of train, encode, index, fit"),
+        ({"steps__0__stage": ...}, "steps.0.stage: missing. Fix: add `stage: …`, one of train, encode"),
         ({"steps__0__batch_size": 0}, "steps.0 (encode).batch_size = 0: must be at least 1."),
         ({"steps__0__commit_seconds": 0}, "steps.0 (encode).commit_seconds = 0: must be more than 0."),
         ({"steps__0__batch_size": "many"}, "steps.0 (encode).batch_size = 'many': must be a whole number."),
