@@ -56,7 +56,9 @@ class Coverage:
 def coverage_of(reference: npt.NDArray[Any], candidate: npt.NDArray[Any], *, k: int = NEIGHBOURS) -> Coverage:
     """Compares `candidate` (m, d) with `reference` (n, d), all finite. ValueError unless both hold more than k rows."""
     if min(len(reference), len(candidate)) <= k:
-        raise ValueError(f"{len(reference)} reference and {len(candidate)} candidate rows; both must be more than k = {k}")
+        raise ValueError(
+            f"{len(reference)} reference and {len(candidate)} candidate rows; both must be more than k = {k}"
+        )
     # Distances do not change when both sets move together, and lose no digits near the origin.
     centre = reference.mean(0, dtype=np.float64)
     real, made = reference - centre, candidate - centre

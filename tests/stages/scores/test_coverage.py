@@ -63,7 +63,7 @@ def test_a_dropped_mode_lowers_recall_and_coverage_and_not_precision() -> None:
 def test_one_outlier_fools_precision_and_not_density() -> None:
     rng = np.random.default_rng(2)
     reference = np.concatenate([rng.standard_normal((400, 2)), [[60.0, 0.0]]])
-    candidate = rng.standard_normal((400, 2)) + [30, 0]
+    candidate = rng.standard_normal((400, 2)) + np.array([30.0, 0.0])
     found = coverage_of(reference, candidate)
     assert found.precision > 0.95 and found.density < 0.25
 
