@@ -1,7 +1,7 @@
 """The codec contract (design §6). A codec turns uint8 NHWC pictures of one fixed size into latents and back.
 
 Latents are the posterior mean in native space, never pre-scaled; `to_model`/`from_model` hold any scaling.
-A codec that cannot encode, decode or sample says so through `can`, before anything runs.
+A codec that cannot encode, decode, decode with gradients or sample says so through `can`, before anything runs.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 
 from schemas.codec import LatentSpec
 
-Ability = Literal["encode", "decode", "sample"]
+Ability = Literal["encode", "decode", "gradient", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ class Codec(Protocol):
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """latents: (n, *shape) float → (n, height, width, 3) uint8 on the codec's device."""
+
+    def decode_float(self, latents: torch.Tensor) -> torch.Tensor:
+        """As `decode`, before rounding and clipping: float32 or float64 in units of pixels/255 (0 black, 1 white).
+
+        Differentiable, backward and forward (torch.func), row by row. Codecs with `gradient` in `can` have it.
+        """
 
     def sample_prior(self, seeds: np.ndarray) -> torch.Tensor | None:
         """One draw a seed (uint64): (n, *shape), or None where the family has no prior."""

@@ -34,8 +34,8 @@ class ConvVAE:
         config = parse_config(weights.config)
         self.picture = config.picture
         self.latent = config.latent
-        abilities: tuple[Ability, ...] = ("encode", "decode", "sample")
-        self.can = frozenset(abilities if config.variant == "vae" else abilities[:2])
+        abilities: tuple[Ability, ...] = ("encode", "decode", "gradient", "sample")
+        self.can = frozenset(abilities if config.variant == "vae" else abilities[:3])
         self._dtype = _DTYPES[spec.precision]
         self._memory = torch.channels_last if spec.channels_last else torch.contiguous_format
         self._device = device

@@ -22,7 +22,7 @@ _ORTHONORMAL_TOLERANCE = 1e-4
 class Linear:
     """z = A(x − μ), float32, exact. It encodes and decodes; it has no prior."""
 
-    can: frozenset[Ability] = frozenset({"encode", "decode"})
+    can: frozenset[Ability] = frozenset({"encode", "decode", "gradient"})
 
     def __init__(self, spec: LinearCodec, weights: Weights | None = None, *, device: str = "cpu") -> None:
         self.picture = spec.preprocess.size
@@ -54,6 +54,11 @@ class Linear:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, d) → (n, height, width, 3) uint8: μ + Aᵀz, rounded to nearest and clipped."""
         return to_uint8(self._basis.expand(latents.to(self._device))).reshape(-1, *self.picture, 3)
+
+    def decode_float(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, d) → (n, height, width, 3) float64 μ + Aᵀz in units of pixels/255, neither rounded nor clipped; differentiable."""
+        pixels = self._basis.mean + latents.to(self._device, torch.float64) @ self._basis.rows
+        return pixels.reshape(-1, *self.picture, 3)
 
     def sample_prior(self, seeds: np.ndarray) -> None:
         return None

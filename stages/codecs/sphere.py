@@ -21,7 +21,7 @@ from stages.codecs.pictures import to_uint8
 class Sphere:
     """Pictures on a d-sphere of radius `radius` (in pixels/255). It encodes and decodes; it has no prior."""
 
-    can: frozenset[Ability] = frozenset({"encode", "decode"})
+    can: frozenset[Ability] = frozenset({"encode", "decode", "gradient"})
 
     def __init__(self, spec: SphereCodec, *, device: str = "cpu") -> None:
         self.picture = spec.preprocess.size

@@ -17,6 +17,7 @@ from schemas.errors import JobError
 from stages.codecs.basis import BITS, FixedPointBasis, orthonormal_rows
 from stages.codecs.factory import codec_fingerprint, open_codec
 from stages.codecs.linear import Linear
+from stages.codecs.pictures import to_uint8
 from stages.codecs.weights import Weights
 from tests.codec_cases import pictures
 
@@ -60,6 +61,13 @@ def test_decode_rounds_the_formula_to_the_nearest_pixel(codec: Linear) -> None:
     z = torch.randn(20, 8, generator=torch.Generator().manual_seed(0)) * 3
     exact = (codec.mean + z.double() @ codec.basis) * 255
     assert (codec.decode(z).flatten(1).double() - exact.clamp(0, 255)).abs().max() <= 0.5 + 1e-9
+
+
+def test_float_pictures_are_the_formula_and_their_gradient_is_the_basis(codec: Linear) -> None:
+    z = torch.randn(5, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 3
+    assert torch.equal(to_uint8(codec.decode_float(z)), codec.decode(z))
+    jacobian = torch.func.jacfwd(lambda row: codec.decode_float(row[None]).flatten())(z[0])
+    assert torch.equal(jacobian, codec.basis.T)
 
 
 def test_pictures_of_the_subspace_survive_the_round_trip(codec: Linear) -> None:
