@@ -5,7 +5,7 @@ constructor as plain data, so a stage pickles, and heavy things (models) are mad
 """
 
 from collections.abc import Generator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
@@ -30,6 +30,17 @@ class ReduceStage(Protocol[State]):
     def add(self, state: State, batch: pa.RecordBatch) -> State: ...
 
     def merge(self, a: State, b: State) -> State: ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A reduce stage that needs a model: it has `open` too, and pickles without what `open` made.
+
+    Groups of one process share the opened stage, in several threads at once: after `open` it changes nothing in itself.
+    """
+
+    def open(self, device: str) -> None:
+        """Called once per worker before the first batch; `device` is `cpu`, `cuda` or `cuda:N`."""
 
 
 Passes = Generator[ReduceStage[State], State, Result]

@@ -74,7 +74,7 @@ class Executor(Protocol):
         """Rows read so far by the map that is running, for display; 0 where that cannot be told."""
 
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
-        """Folds every split and merges the states."""
+        """Folds every split and merges the states. A stage that `Opens` is opened on every worker first."""
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
         """Runs one task on one worker, called with its device; what it yields arrives here as it is made."""

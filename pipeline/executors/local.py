@@ -11,7 +11,7 @@ from pipeline.executors.base import MapJob, Receipt, Splits
 from pipeline.executors.device import resolve_device
 from pipeline.executors.folds import folded
 from schemas.executor import LocalExecutor as LocalSpec
-from stages.stage import ReduceStage
+from stages.stage import Opens, ReduceStage
 
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -52,6 +52,8 @@ class LocalExecutor:
             yield batch
 
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
+        if isinstance(stage, Opens):
+            stage.open(self._device)
         state = stage.start()
         for folded_group in folded(splits, stage, threads=self._threads):
             state = stage.merge(state, folded_group)

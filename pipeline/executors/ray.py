@@ -26,7 +26,7 @@ from pipeline.executors.counter import Counter
 from pipeline.executors.device import resolve_device
 from schemas.errors import JobError, LatentmillError
 from schemas.executor import RayExecutor as RaySpec
-from stages.stage import MapStage, ReduceStage
+from stages.stage import MapStage, Opens, ReduceStage
 
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -91,9 +91,21 @@ class RayExecutor:
         state = stage.start()
         if not cuts:
             return state
-        folds = ray.data.range(len(cuts), override_num_blocks=len(cuts)).map_batches(
-            _Fold(splits, stage, cuts), batch_size=None, batch_format="pyarrow", num_cpus=1
-        )
+        numbers = ray.data.range(len(cuts), override_num_blocks=len(cuts))
+        if isinstance(stage, Opens):
+            workers = self._workers(len(cuts))
+            folds = numbers.map_batches(
+                _OpenFold,
+                fn_constructor_args=(splits, stage, cuts, self._spec.device, self._threads(workers)),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=workers),
+                num_cpus=self._actor_cpus(),
+                num_gpus=self._spec.gpus_per_worker or None,
+            )
+        else:
+            fold = _Fold(splits, stage, cuts)
+            folds = numbers.map_batches(fold, batch_size=None, batch_format="pyarrow", num_cpus=1)
         # Merged in the order of the groups: the same rounding as the local executor, whatever finishes first.
         waiting: dict[int, State] = {}
         turn = 0
@@ -191,17 +203,8 @@ class _Compute:
     """The stage inside an actor: opened once, then batch after batch."""
 
     def __init__(self, stage: MapStage, device: str, threads: int | None) -> None:
-        import torch
-
-        if threads:
-            torch.set_num_threads(threads)
         self._stage = stage
-        self._refused: LatentmillError | None = None
-        try:
-            self._stage.open(resolve_device(device))
-        except LatentmillError as error:
-            # Of an actor that fails to start Ray keeps the text alone; raised by its first batch, the error arrives whole.
-            self._refused = error
+        self._refused = _opened(stage, device, threads)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self._refused is not None:
@@ -236,6 +239,37 @@ class _Fold:
         for group in numbers["id"].to_pylist():
             state = fold_group(self._splits, self._stage, self._cuts[group])
             yield pa.table({"group": [group], "state": pa.array([pickle.dumps(state)], pa.large_binary())})
+
+
+class _OpenFold:
+    """The same inside an actor, for a stage with a model: opened once, then group after group."""
+
+    def __init__(
+        self, splits: Splits, stage: ReduceStage[Any], cuts: list[range], device: str, threads: int | None
+    ) -> None:
+        assert isinstance(stage, Opens)
+        self._fold = _Fold(splits, stage, cuts)
+        self._refused = _opened(stage, device, threads)
+
+    def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
+        if self._refused is not None:
+            raise self._refused
+        yield from self._fold(numbers)
+
+
+def _opened(stage: Opens, device: str, threads: int | None) -> LatentmillError | None:
+    """Opens a stage in its actor. Of an actor that fails to start Ray keeps the text alone, so an error of ours is kept:
+    raised by the first batch it arrives whole.
+    """
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        stage.open(resolve_device(device))
+    except LatentmillError as error:
+        return error
+    return None
 
 
 _STAMP = b"latentmill.seconds."
