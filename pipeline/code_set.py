@@ -10,17 +10,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
+from pipeline.codec import CodecRef, opened
 from pipeline.spill import Spill, write_spill
 from pipeline.store.table import Table
 from schemas.codec import LatentSpec
 from stages.code_sets.codes import CodeSetShape
-from stages.code_sets.parents import CodeStage, parents_batch
+from stages.code_sets.parents import LATENT, CodeStage, parents_batch
+
+if TYPE_CHECKING:
+    from stages.codecs.base import Codec
 
 SELECTION = pa.schema(
     [
@@ -34,9 +38,45 @@ ROWS_PER_BUCKET = 1_000_000
 HASHED = pa.schema([("hash", pa.uint64()), ("id", pa.string()), ("row", pa.uint64())])
 
 
+class CodecStage(CodeStage, Protocol):
+    """A code stage that decodes while it makes its codes."""
+
+    def with_codec(self, codec: "Codec") -> CodeStage:
+        """The same stage with the opened codec at hand."""
+
+
+@dataclass(frozen=True)
+class OnCodec:
+    """A code stage that gets its codec where it is called, opened once a worker: what travels is the codec's name."""
+
+    stage: CodecStage
+    codec: CodecRef
+
+    @property
+    def parents(self) -> int:
+        return self.stage.parents
+
+    @property
+    def strips(self) -> int:
+        return self.stage.strips
+
+    @property
+    def frames(self) -> int:
+        return self.stage.frames
+
+    def numbered_from(self, first_seq: int) -> "OnCodec":
+        return OnCodec(self.stage.numbered_from(first_seq), self.codec)
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return self.stage.with_codec(opened(self.codec))(batch)
+
+
 @dataclass(frozen=True)
 class CodeSet:
-    """A resolved code set. Picklable; `expand` gives the codes of some selected rows, all strips and frames of each."""
+    """A resolved code set. Picklable; `expand` gives the codes of some selected rows, all strips and frames of each.
+
+    `columns`: what the stage reads of each parent (`stages.code_sets.parents`).
+    """
 
     name: str
     stage: CodeStage
@@ -44,6 +84,7 @@ class CodeSet:
     selection: Spill
     latents: Table
     version: int
+    columns: tuple[str, ...] = LATENT
 
     def shape(self, first_seq: int) -> CodeSetShape:
         return CodeSetShape(self.name, self.selection.rows, self.stage.strips, self.stage.frames, first_seq)
@@ -53,17 +94,16 @@ class CodeSet:
         return self.stage.numbered_from(first_seq)(self._inputs(self.selection.read(start, stop)))
 
     def _inputs(self, selected: pa.RecordBatch) -> pa.RecordBatch:
-        parents = self.stage.parents
-        rows = selected.column("rows").flatten()
-        # One read for all parents: row i's parent p is at i × parents + p.
-        latents = self._latents(rows) if parents else None
-        each = np.arange(len(selected)) * parents
-        columns = [latents.take(pa.array(each + p)) for p in range(parents)] if latents is not None else []
-        return parents_batch(selected.column("seq"), selected.column("ids"), columns)
+        arrays = self._arrays(selected) if self.stage.parents else []
+        return parents_batch(selected.column("seq"), selected.column("ids"), arrays, columns=self.columns)
 
-    def _latents(self, rows: pa.Array) -> pa.Array:
-        table = self.latents.take_rows(rows.to_pylist(), ["latent"], version=self.version)
-        return table.column("latent").combine_chunks()
+    def _arrays(self, selected: pa.RecordBatch) -> list[pa.Array]:
+        """One read for all parents: row i's parent p is at i × parents + p."""
+        parents, rows = self.stage.parents, selected.column("rows").flatten()
+        table = self.latents.take_rows(rows.to_pylist(), list(self.columns), version=self.version)
+        each = np.arange(len(selected)) * parents
+        whole = [table.column(name).combine_chunks() for name in self.columns]
+        return [column.take(pa.array(each + p)) for column in whole for p in range(parents)]
 
 
 def select_rows(batches: Iterator[pa.RecordBatch], url: str, *, options: Mapping[str, Any], rows: int) -> Spill:

@@ -6,6 +6,8 @@ saw, so a run cannot mix two codecs when someone overwrites the weights half-way
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,9 +16,12 @@ from pipeline.versions import library_versions
 from schemas.codec import CodecSpec, LatentSpec, LinearCodec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.identity import canonical_json
-from stages.codecs.factory import codec_fingerprint, describe
+from stages.codecs.factory import codec_fingerprint, describe, open_codec
 from stages.codecs.weights import CONFIG_FILE, TENSOR_FILE, Weights
 from stages.stage import MapStage
+
+if TYPE_CHECKING:
+    from stages.codecs.base import Codec
 
 
 def weights_url(spec: CodecSpec) -> str | None:
@@ -58,6 +63,9 @@ class CodecRef:
     has_logvar: bool
     allow_code: bool = False
 
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)  # a custom codec's options are a dictionary, which has no hash
+
     @classmethod
     def resolve(cls, spec: CodecSpec, *, allow_code: bool = False) -> "CodecRef":
         """Reads the weights and works out the identity; builds no model."""
@@ -91,6 +99,12 @@ class CodecRef:
             "codec": spec.model_dump_json(),
             "versions": canonical_json(library_versions()).decode(),
         }
+
+
+@lru_cache(maxsize=1)
+def opened(codec: CodecRef) -> "Codec":
+    """The codec, opened on the CPU once a process: for code sets that decode while they are expanded."""
+    return open_codec(codec.spec, codec.load(), device="cpu", allow_code=codec.allow_code)
 
 
 class OnWorker:

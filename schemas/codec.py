@@ -6,7 +6,7 @@ What changes numbers is in the fingerprint (weights, preprocessing, precision, m
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.base import Spec
 
@@ -47,15 +47,35 @@ class Preprocess(Spec):
         return value
 
 
+Axis = Literal["feature", "channel", "height", "width", "token", "layer"]
+
+
 class LatentSpec(Spec):
     """Shape, space and prior of a codec's latents. Stored in the latent field's metadata; never guessed from data."""
 
-    shape: tuple[int, ...] = Field(description="(d,) or (channels, height, width)")
+    shape: tuple[int, ...] = Field(description="(d,), (channels, height, width), (layers, d) or (tokens, d)")
+    axes: tuple[Axis, ...] = Field(
+        (),
+        description="what each side of `shape` is; empty: (feature,), or (channel, height, width) for three sides. "
+        "Two sides, as in W+ (layer, feature) or tokens (token, feature), have to be declared",
+    )
     space: str = Field(description="which coordinates: `z`, `w`, `noise`, …; two spaces never mix")
     prior: Literal["none", "standard_normal"] = "none"
     centred_shell: bool = Field(
         False, description="rows lie near a shell of radius √d around 0, so slerp is the natural path"
     )
+
+    @model_validator(mode="after")
+    def _one_axis_a_side(self) -> "LatentSpec":
+        if self.axes and (len(self.axes) != len(self.shape) or len(set(self.axes)) < len(self.axes)):
+            raise ValueError(f"axes {list(self.axes)} must name each side of shape {list(self.shape)} once")
+        return self
+
+    @property
+    def named_axes(self) -> tuple[Axis, ...]:
+        """What each side of `shape` is; empty where that is neither declared nor plain from the number of sides."""
+        usual: dict[int, tuple[Axis, ...]] = {1: ("feature",), 3: ("channel", "height", "width")}
+        return self.axes or usual.get(len(self.shape), ())
 
     @property
     def dim(self) -> int:

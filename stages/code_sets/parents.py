@@ -17,6 +17,8 @@ from schemas.tables import latent_field
 from stages.columns import matrix_of
 
 Array = npt.NDArray[np.float64]
+LATENT = ("latent",)
+"""The columns of the latents table that most stages read."""
 
 
 class CodeStage(Protocol):
@@ -41,23 +43,33 @@ class CodeStage(Protocol):
         """→ `schemas.tables.codes_schema`, rows × strips × frames, in order."""
 
 
-def parents_schema(spec: LatentSpec, count: int) -> pa.Schema:
-    """`seq`, `ids`, and `latent_0` … `latent_{count−1}`."""
+def parents_schema(spec: LatentSpec, count: int, *, columns: Sequence[str] = LATENT) -> pa.Schema:
+    """`seq`, `ids`, and `latent_0` … `latent_{count−1}`; the same for every other column that is read (`logvar_0` …)."""
     return pa.schema(
         [
             pa.field("seq", pa.int64(), nullable=False),
             pa.field("ids", pa.list_(pa.string()), nullable=False),
-            *(latent_field(f"latent_{i}", spec, "float32") for i in range(count)),
+            *(latent_field(f"{column}_{i}", spec, "float32") for column in columns for i in range(count)),
         ]
     )
 
 
 def parents_batch(
-    seq: pa.Array | Sequence[int], ids: pa.Array | Sequence[Sequence[str]], latents: Sequence[pa.Array]
+    seq: pa.Array | Sequence[int],
+    ids: pa.Array | Sequence[Sequence[str]],
+    latents: Sequence[pa.Array],
+    *,
+    columns: Sequence[str] = LATENT,
 ) -> pa.RecordBatch:
-    """Columns of `parents_schema`; `latents` holds one FixedSizeList column a parent, of any float type."""
-    columns = [pa.array(seq, pa.int64()), pa.array(ids, pa.list_(pa.string())), *latents]
-    return pa.RecordBatch.from_arrays(columns, names=["seq", "ids", *(f"latent_{i}" for i in range(len(latents)))])
+    """Columns of `parents_schema`; `latents` holds one FixedSizeList column a parent, of any float type.
+
+    With more `columns` than `latent`, all parents of the first come before all of the second.
+    """
+    count = len(latents) // len(columns)
+    names = ["seq", "ids", *(f"{column}_{i}" for column in columns for i in range(count))]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(seq, pa.int64()), pa.array(ids, pa.list_(pa.string())), *latents], names=names
+    )
 
 
 @dataclass(frozen=True)
@@ -81,13 +93,13 @@ class Parents:
         return np.asarray(np.isfinite(self.latents).all(axis=(1, 2)))
 
 
-def read_parents(batch: pa.RecordBatch, spec: LatentSpec, count: int) -> Parents:
-    """The arrays of a batch of `parents_schema`."""
+def read_parents(batch: pa.RecordBatch, spec: LatentSpec, count: int, *, column: str = "latent") -> Parents:
+    """The arrays of a batch of `parents_schema`; `column` says which numbers stand as `latents`."""
     latents = np.zeros((batch.num_rows, count, spec.dim))
     present = np.ones(batch.num_rows, np.bool_)
     for i in range(count):
-        column = batch.column(f"latent_{i}")
-        present &= column.is_valid().to_numpy(zero_copy_only=False)
-        latents[:, i] = matrix_of(column)
+        values = batch.column(f"{column}_{i}")
+        present &= values.is_valid().to_numpy(zero_copy_only=False)
+        latents[:, i] = matrix_of(values)
     latents[~present] = 0.0
     return Parents(batch.column("seq").to_numpy(), batch.column("ids").to_pylist(), latents, present)

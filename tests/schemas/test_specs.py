@@ -45,3 +45,12 @@ def test_preprocessing_says_no_to_pictures_nobody_wants() -> None:
 def test_events_survive_a_line_of_json(event: Event) -> None:
     adapter: TypeAdapter[Event] = TypeAdapter(Event)
     assert adapter.validate_json(event.model_dump_json()) == event
+
+
+def test_axes_name_each_side_once_and_three_sides_need_no_saying() -> None:
+    assert LatentSpec(shape=(4, 8, 8), space="z").named_axes == ("channel", "height", "width")
+    assert LatentSpec(shape=(18, 512), space="w").named_axes == ()
+    assert LatentSpec(shape=(18, 512), space="w", axes=("layer", "feature")).named_axes == ("layer", "feature")
+    for axes in (("layer",), ("layer", "layer")):
+        with pytest.raises(ValidationError, match="each side"):
+            LatentSpec(shape=(18, 512), space="w", axes=axes)
