@@ -178,6 +178,33 @@ def measurements(
 
 
 @app.command()
+def power(
+    attribute: Annotated[str, typer.Option(help="Label to plan for: smiling, or hair=red.")],
+    target_cosine: Annotated[float, typer.Option(help="How well the direction must point, 0 to 1.")] = 0.9,
+    estimator: Annotated[str, typer.Option(help="mean_difference.")] = "mean_difference",
+    store: StoreUri = DEFAULT_STORE,
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    where: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """How many labels a direction needs, from the table's own separation and noise, checked by subsampling."""
+    from pipeline.power import plan_power
+    from pipeline.show_power import show_power
+
+    plan = plan_power(
+        store,
+        _options(store_option),
+        dataset,
+        attribute=attribute,
+        target_cosine=target_cosine,
+        estimator=estimator,
+        where=where,
+    )
+    show_power(plan, as_json=as_json)
+
+
+@app.command()
 def runs(
     store: StoreUri = DEFAULT_STORE,
     dataset: Dataset = None,

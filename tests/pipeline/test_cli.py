@@ -74,6 +74,29 @@ def test_lists_of_failures_directions_and_runs(done: Path) -> None:
     assert [r["state"] for r in runs] == ["done"]
 
 
+def test_power_tells_how_many_labels(done: Path) -> None:
+    plan = json.loads(latentmill("power", "--attribute", "bright", "--json", cwd=done).stdout)
+    assert (plan["status"], plan["rows"], plan["n_positive"] + plan["n_negative"]) == ("ok", 36, 36)
+    assert plan["per_class"] >= 1 and plan["cosine_now"] > 0.5
+    said = latentmill("power", "--attribute", "bright", "--target-cosine", "0.95", cwd=done).stdout
+    assert "bright: cosine 0.95 needs" in said and "labels of each class" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--attribute", "brigth"), "did you mean `bright`"),
+        (("--attribute", "shade"), "is float, and two classes are needed"),
+        (("--attribute", "bright", "--where", "labels.bright = true"), "0 without"),
+        (("--attribute", "bright", "--target-cosine", "1"), "is not between 0 and 1"),
+        (("--attribute", "bright", "--estimator", "svm"), "no noise law"),
+    ],
+)
+def test_power_says_what_cannot_be_planned(done: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = latentmill("power", *arguments, cwd=done)
+    assert result.returncode == 2 and said in result.stderr
+
+
 def test_plan_and_validate(done: Path) -> None:
     plan = json.loads(latentmill("plan", "job.yaml", "--json", cwd=done).stdout)
     assert (plan["listed"], plan["steps"][0]["todo"]) == (40, 0)

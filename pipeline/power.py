@@ -1,0 +1,67 @@
+"""`latentmill power`: the power planner over a dataset as its readers see it, in this process."""
+
+from pipeline.executors.local import LocalExecutor
+from pipeline.readers import open_dataset
+from pipeline.steps.fit import drive
+from schemas.errors import JobError
+from schemas.executor import LocalExecutor as LocalSpec
+from schemas.job import did_you_mean
+from schemas.tables import label_types
+from stages.attributes import Column
+from stages.directions.direction import FitStatus
+from stages.directions.power import Plan, plan_labels
+
+ESTIMATORS = ("mean_difference",)
+
+
+def plan_power(
+    store: str,
+    options: dict[str, str],
+    dataset: str | None,
+    *,
+    attribute: str,
+    target_cosine: float,
+    estimator: str = "mean_difference",
+    where: str | None = None,
+    confidence: float = 0.95,
+) -> Plan:
+    """Two scans of the table. Raises JobError for what cannot be planned: an unknown or numeric attribute, one class, no labels."""
+    if estimator not in ESTIMATORS:
+        fix = f"plan with {ESTIMATORS[0]}: it needs the fewest assumptions"
+        raise JobError.one("--estimator", estimator, "the planner has no noise law for it.", fix)
+    for field, value in (("--target-cosine", target_cosine), ("--confidence", confidence)):
+        if not 0 < value < 1:
+            raise JobError.one(field, value, "is not between 0 and 1.", "ask for 0.9")
+    view = open_dataset(store, options, dataset)
+    schema = view.table.schema
+    known = label_types(schema.field("labels").type) if "labels" in schema.names else {}
+    column = _column(attribute, dict(known))
+    splits = view.table.splits(columns=["id", "latent", "labels"], where=where, version=view.version)
+    passes = plan_labels(column, dim=view.latent.dim, cosine=target_cosine, confidence=confidence)
+    plan: Plan = drive(passes, LocalExecutor(LocalSpec()), splits)
+    if plan.rows == 0:
+        raise JobError.one("--where", where, "no row is left.", "loosen the filter")
+    match plan.status:
+        case FitStatus.NO_LABELS:
+            reason, fix = f"all {plan.rows:,} rows lack this label.", "label some rows of each class first"
+        case FitStatus.SINGLE_CLASS | FitStatus.TOO_FEW:
+            reason = f"has {plan.n_positive:,} rows with it and {plan.n_negative:,} without."
+            fix = "label at least two rows of each class"
+        case _:
+            return plan
+    raise JobError.one("--attribute", attribute, reason, fix)
+
+
+def _column(attribute: str, known: dict[str, str]) -> Column:
+    """`smiling`, or `hair=red` for one value of a category against the rest."""
+    label, equals, value = attribute.partition("=")
+    kind = known.get(label)
+    if kind is None:
+        raise JobError.one("--attribute", attribute, "no such label.", did_you_mean(label, known))
+    if kind == "category" and not equals:
+        fix = f"name one value: --attribute {label}=VALUE"
+        raise JobError.one("--attribute", attribute, "is a category, and two classes are needed.", fix)
+    if kind in ("int", "float"):
+        fix = "name a bool label, or one value of a category"
+        raise JobError.one("--attribute", attribute, f"is {kind}, and two classes are needed.", fix)
+    return Column(attribute, label, "category", value) if equals else Column(attribute, label, "bool")
