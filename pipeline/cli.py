@@ -116,15 +116,18 @@ def query(
     where: Where = None,
     dataset: Dataset = None,
     store_option: StoreOptions = None,
+    order: Annotated[
+        str | None, typer.Option(help="List rows by this column instead; -COLUMN: greatest first.")
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Search every row, not the index.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a picture gallery.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the most similar images."""
+    """Find the most similar images, or list rows: `--where "anomaly > 3" --order -anomaly`."""
     from pipeline.query import Query, run_query
     from pipeline.show import show_query
 
-    asked = Query(store, _options(store_option), dataset, image=image, image_id=image_id, k=k, where=where, exact=exact)
+    asked = Query(store, _options(store_option), dataset, image, image_id, k, where, exact, order)
     result = run_query(asked)
     show_query(result, as_json=as_json)
     if html is not None:

@@ -12,16 +12,18 @@ def write_gallery(result: QueryResult, to: Path) -> None:
     """Writes one self-contained HTML file. Pictures that are gone show as missing."""
     asked = result.asked
     hits = tuple(
-        Hit(row["id"], row["distance"], picture_of(row["uri"], None), row.get("labels") or {}) for row in result.rows
+        Hit(row["id"], row.get("distance"), picture_of(row["uri"], None), row.get("labels") or {})
+        for row in result.rows
     )
     page = gallery(
         GalleryData(
             dataset=result.dataset,
             fingerprint=result.fingerprint,
-            asked=asked.image_id or str(asked.image),
-            picture=picture_of(result.asked_uri, None),
+            asked=asked.image_id or asked.image or f"by {asked.order or 'id'}",
+            picture=picture_of(result.asked_uri, None) if result.asked_uri else None,
             hits=hits,
             where=asked.where or "",
+            listed=asked.lists,
         )
     )
     to.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Similar images: a picture or an id → its latent → nearest rows of the dataset as the catalog shows it."""
+"""Similar images: a picture or an id → its latent → nearest rows of the dataset as the catalog shows it.
+
+Without either: the rows that a filter names, in the order of a column, such as the largest anomaly scores.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +17,10 @@ from schemas.errors import JobError, RowFailure, SpaceMismatch
 
 @dataclass(frozen=True)
 class Query:
-    """A question to a store: one of `image` (path or URL) and `image_id`."""
+    """A question to a store: what is like `image` (path or URL) or `image_id`, or which rows meet `where`.
+
+    `order`: a column to list by, `-` in front for the greatest first.
+    """
 
     store: str
     options: dict[str, str]
@@ -24,48 +30,71 @@ class Query:
     k: int = 10
     where: str | None = None
     exact: bool = False
+    order: str | None = None
+
+    @property
+    def lists(self) -> bool:
+        """Whether rows are listed, and none is compared with."""
+        return self.image is None and self.image_id is None
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """Rows nearest first: id, distance, uri, width, height, labels."""
+    """Rows nearest first, or in the order asked: id, distance, uri, width, height, computed columns, labels."""
 
     asked: Query
     dataset: str
     fingerprint: str
     version: int
     rows: list[dict[str, Any]]
-    asked_uri: str
+    asked_uri: str | None
+    computed: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         return {"dataset": self.dataset, "fingerprint": self.fingerprint, "version": self.version, "rows": self.rows}
 
     def table_rows(self) -> list[dict[str, Any]]:
         """Rows for a terminal: labels in one cell, no uri."""
-        keep = ("id", "distance", "labels")
+        keep = ("id", "distance", *self.computed, "labels")
         return [{k: row[k] for k in keep if k in row} for row in self.rows]
 
 
 def run_query(asked: Query) -> QueryResult:
     """Answers it. Raises JobError for a question that cannot be asked, SpaceMismatch when the codec is not the table's."""
-    if (asked.image is None) == (asked.image_id is None):
-        raise JobError.one("query", None, "give a picture or an id.", "use --image PATH or --id ID, one of them")
+    if asked.image is not None and asked.image_id is not None:
+        raise JobError.one("query", None, "give a picture or an id, not both.", "use --image PATH or --id ID")
+    if asked.lists and asked.where is None and asked.order is None:
+        fix = "use --image PATH, --id ID, --where FILTER or --order COLUMN"
+        raise JobError.one("query", None, "give a picture, an id, a filter or an order.", fix)
+    if asked.order is not None and not asked.lists:
+        fix = "leave --order out, or the picture"
+        raise JobError.one("--order", asked.order, "similar images come nearest first.", fix)
     view = open_dataset(asked.store, asked.options, asked.dataset)
-    if asked.image_id is not None:
-        vector, uri = _stored(view, asked.image_id)
+    computed = tuple(view.table.computed_at(view.version))
+    uri = None
+    if asked.lists:
+        found = view.table.listed(
+            ["id", *SHOWN, *computed], where=asked.where, order=asked.order, limit=asked.k, version=view.version
+        )
     else:
-        vector, uri = _encoded(view, str(asked.image)), str(asked.image)
-    # One more than asked: an image of the dataset is its own nearest neighbour and is left out.
-    found = view.table.search(
-        vector, k=asked.k + (asked.image_id is not None), where=asked.where, version=view.version, exact=asked.exact
-    )
-    rows = [_row(row) for row in found.to_pylist() if row["id"] != asked.image_id]
-    return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k], uri)
+        vector, uri = (
+            _stored(view, asked.image_id) if asked.image_id else (_encoded(view, str(asked.image)), asked.image)
+        )
+        # One more than asked: an image of the dataset is its own nearest neighbour and is left out.
+        found = view.table.search(
+            vector, k=asked.k + (asked.image_id is not None), where=asked.where, version=view.version, exact=asked.exact
+        )
+    rows = [_row(row, computed) for row in found.to_pylist() if row["id"] != asked.image_id]
+    return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k], uri, computed)
 
 
-def _row(found: dict[str, Any]) -> dict[str, Any]:
-    keep = ("uri", "width", "height", "labels")
-    return {"id": found["id"], "distance": found["_distance"], **{k: found[k] for k in keep if k in found}}
+SHOWN = ("uri", "width", "height", "labels")
+
+
+def _row(found: dict[str, Any], computed: tuple[str, ...]) -> dict[str, Any]:
+    distance = {"distance": found["_distance"]} if "_distance" in found else {}
+    shown = {k: found[k] for k in (*SHOWN[:3], *computed, SHOWN[3]) if k in found}
+    return {"id": found["id"], **distance, **shown}
 
 
 def _stored(view: DatasetView, image_id: str) -> tuple[npt.NDArray[np.float32], str]:

@@ -14,6 +14,7 @@ from schemas.codec import LatentSpec
 from schemas.source import LabelType
 
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+COMPUTED = b"latentmill:computed"
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 ARROW_LABEL: dict[LabelType, pa.DataType] = {
     "bool": pa.bool_(),
@@ -123,6 +124,16 @@ def latents_schema(
         pa.field("encoded_at", TIMESTAMP, nullable=False),
     ]
     return pa.schema(fields, metadata=dict(metadata))
+
+
+def computed_field(name: str, kind: pa.DataType, *, by: str) -> pa.Field:
+    """A column that a step (`by`) computes for rows that are there already; null in rows that came later."""
+    return pa.field(name, kind, metadata={COMPUTED: by.encode()})
+
+
+def is_computed(field: pa.Field) -> bool:
+    """Whether a step wrote this column beside what encoding writes."""
+    return bool(field.metadata and COMPUTED in field.metadata)
 
 
 def encoded_schema(latents: pa.Schema) -> pa.Schema:

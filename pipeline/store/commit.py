@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.store.engine import EngineError, explain, is_conflict, is_io, lance
+from pipeline.store.engine import EngineError, explain, is_conflict, is_io, is_missing, lance
 from pipeline.store.ref import TableRef
 from pipeline.store.replace import replacing
 from schemas.errors import LeaseLost, StoreError
+from schemas.tables import is_computed
 
 Answer = TypeVar("Answer")
 TOKEN = "latentmill.token"
@@ -88,10 +89,15 @@ def _chained(first: pa.RecordBatch, rest: Iterable[pa.RecordBatch]) -> Iterator[
 def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema):
         return batch
-    if missing := [n for n in schema.names if n not in batch.schema.names]:
+    # A column computed later is null in rows that come after it (columns.py).
+    given = set(batch.schema.names) | {f.name for f in schema if is_computed(f)}
+    if missing := [n for n in schema.names if n not in given]:
         raise StoreError(f"A batch lacks the table's columns {', '.join(missing)}; it has {batch.schema.names}.")
     columns = []
     for field in schema:
+        if field.name not in batch.schema.names:
+            columns.append(pa.nulls(batch.num_rows, field.type))
+            continue
         try:
             column = batch.column(field.name).cast(field.type)
         except pa.ArrowException as error:
@@ -114,10 +120,10 @@ def fence(ref: TableRef, token: int) -> None:
             dataset.update_config({TOKEN: str(token)})
             # Looked at again from the top: between the two commits an even newer holder may have come.
             return attempt()
-        _commit(dataset, barrier(dataset), {})
+        commit_operation(dataset, barrier(dataset), {})
         return True
 
-    _persist(ref, "fencing", attempt)
+    persist(ref, "fencing", attempt)
 
 
 def barrier(dataset: Any) -> Any:
@@ -160,33 +166,52 @@ def commit(
     def attempt() -> int:
         dataset = ref.open()
         base.append(dataset.version)
-        landed = _landed(dataset, named[ATTEMPT], since=base[0])
-        if landed is not None:
-            return landed
+        if (done := landed(dataset, named[ATTEMPT], since=base[0])) is not None:
+            return done
         check_token(dataset, ref, token)
         operation = replacing(dataset, new, replaces) if replaces else lance.LanceOperation.Append(new) if new else None
-        return int(dataset.version) if operation is None else _commit(dataset, operation, named)
+        return int(dataset.version) if operation is None else commit_operation(dataset, operation, named)
 
-    return _persist(ref, "committing to", attempt)
+    return persist(ref, "committing to", attempt)
 
 
-def _commit(dataset: Any, operation: Any, properties: Mapping[str, str]) -> int:
+def commit_operation(dataset: Any, operation: Any, properties: Mapping[str, str]) -> int:
+    """Commits an operation that was prepared against `dataset`, in one try, and returns the new version."""
     transaction = lance.Transaction(
         read_version=dataset.version, operation=operation, transaction_properties=dict(properties)
     )
     return int(lance.LanceDataset.commit(dataset, transaction, max_retries=0).version)
 
 
-def _landed(dataset: Any, attempt: str, *, since: int) -> int | None:
+def landed(dataset: Any, attempt: str, *, since: int) -> int | None:
     """The version that `attempt` made, if it is among the transactions after `since` or the few before."""
-    recent = dataset.get_transactions(dataset.version - since + LOOK_BACK)
-    for back, transaction in enumerate(recent):
+    for back, transaction in enumerate(_recent(dataset, dataset.version - since + LOOK_BACK)):
         if transaction is not None and transaction.transaction_properties.get(ATTEMPT) == attempt:
             return int(dataset.version) - back
     return None
 
 
-def _persist(ref: TableRef, doing: str, attempt: Callable[[], Answer]) -> Answer:
+def _recent(dataset: Any, count: int) -> list[Any]:
+    """The newest transactions, newest first; None for one that cannot be told."""
+    try:
+        return list(dataset.get_transactions(count))
+    except TypeError:
+        # pylance 14 cannot show a compaction that moved an index, and then shows none at all. It was not a commit of ours.
+        return [_transaction(dataset, v) for v in range(dataset.version, max(dataset.version - count, 0), -1)]
+
+
+def _transaction(dataset: Any, version: int) -> Any | None:
+    try:
+        return dataset.read_transaction(version)
+    except TypeError:
+        return None
+    except ValueError as error:
+        if is_missing(error):  # an old version that was cleaned up
+            return None
+        raise
+
+
+def persist(ref: TableRef, doing: str, attempt: Callable[[], Answer]) -> Answer:
     """Repeats `attempt` after conflicts and I/O errors, with growing random pauses. `attempt` must look before it acts."""
     conflicts, faults = 0, 0
     while True:

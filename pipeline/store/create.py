@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipeline.store.engine import MEMORY, EngineError, creating, explain, lance, session
 from pipeline.store.ref import TableRef
 from schemas.errors import StoreError
+from schemas.tables import is_computed
 
 
 def create(ref: TableRef, schema: pa.Schema) -> None:
@@ -49,6 +50,8 @@ def make(ref: TableRef, schema: pa.Schema) -> None:
 
 
 def _check_same(ref: TableRef, held: pa.Schema, wanted: pa.Schema) -> None:
+    # Columns computed since then are extra: encoding neither writes nor minds them.
+    held = pa.schema([f for f in held if not is_computed(f) or f.name in wanted.names])
     if held.equals(wanted):
         return
     differ = [

@@ -18,6 +18,7 @@ os.environ.setdefault("LANCE_LOG", "error")
 import lance as lance
 import lance.fragment
 import pyarrow as pa
+from lance.dataset import ColumnOrdering as ColumnOrdering
 
 from schemas.errors import LatentmillError, StoreError
 

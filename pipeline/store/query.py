@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.store.engine import asking
+from pipeline.store.engine import ColumnOrdering, asking
+from pipeline.store.replace import key_of
 from schemas.errors import JobError, SpaceMismatch
 
 SETTINGS = "latentmill.index"
@@ -87,6 +88,15 @@ def search(
         scanner = dataset.scanner(columns=[*names, "_distance"], nearest=nearest, filter=where, prefilter=True)
         found = scanner.to_table()
     return found.sort_by([("_distance", "ascending"), *([("id", "ascending")] if "id" in names else [])])
+
+
+def ordered(
+    dataset: Any, columns: Sequence[str], *, where: str | None, by: str, descending: bool, limit: int
+) -> pa.Table:
+    """The first `limit` rows in the order of column `by`, nulls last, ties by id. `where` must have been checked."""
+    order = [ColumnOrdering(by, ascending=not descending), ColumnOrdering(key_of(dataset.schema))]
+    with asking(dataset.uri, "listing"):
+        return dataset.scanner(columns=list(columns), filter=where, order_by=order, limit=limit).to_table()
 
 
 def _checked(vector: Vector, k: int, dim: int) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.store import clean, commit, index, query, upsert
+from pipeline.store import clean, columns, commit, index, query, upsert
 from pipeline.store.create import create
 from pipeline.store.engine import asking
 from pipeline.store.ref import TableRef, pinned
@@ -21,6 +21,7 @@ from pipeline.store.where import checked
 from schemas.errors import JobError
 from schemas.job import did_you_mean
 from schemas.steps import IndexStep
+from schemas.tables import is_computed
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,38 @@ class Table:
     def delete_ids(self, ids: Sequence[str], *, token: int, properties: Mapping[str, str]) -> int:
         """Removes the rows of `ids` in one version; ids that are not there do not matter."""
         return commit.commit(self.ref, (), token=token, properties=properties, replaces=ids)
+
+    def put_columns(
+        self,
+        values: columns.ColumnValues,
+        *,
+        token: int,
+        properties: Mapping[str, str],
+        fold: columns.Fold = columns.one_by_one,
+    ) -> int:
+        """Writes or replaces computed columns of rows that are there, in one atomic version; see `columns.put_columns`.
+
+        `fold`: an executor's `reduce`, to compute on its workers. Fence the table first.
+        """
+        return columns.put_columns(self.ref, values, token=token, properties=properties, fold=fold)
+
+    def computed_at(self, version: int | None = None) -> list[str]:
+        """Names of the columns that steps computed."""
+        return [f.name for f in self.ref.open(version).schema if is_computed(f)]
+
+    def listed(
+        self, names: Sequence[str], *, where: str | None, order: str | None, limit: int, version: int | None = None
+    ) -> pa.Table:
+        """At most `limit` rows that meet `where`, by the column `order` (`-column`: greatest first), nulls last, ties by id.
+
+        Of `names` those that the table has. Raises JobError for a filter or an order it does not understand.
+        """
+        dataset = self.ref.open(version)
+        clause = checked(dataset, where)
+        by = (order or key_of(dataset.schema)).removeprefix("-")
+        self._check_columns(dataset.schema, [by])
+        held = [n for n in names if n in dataset.schema.names]
+        return query.ordered(dataset, held, where=clause, by=by, descending=(order or "").startswith("-"), limit=limit)
 
     def upsert(self, rows: pa.Table, *, token: int | None = None) -> int:
         """Insert or update by primary key, safe beside other writers. For small tables; makes the table when it is new."""

@@ -176,14 +176,17 @@ class Hit:
     """One answer of a similarity query."""
 
     id: str
-    distance: float
+    distance: float | None
     picture: Picture | None
     labels: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GalleryData:
-    """A similarity query and its answers, nearest first. `picture` is the one asked about."""
+    """A similarity query and its answers, nearest first. `picture` is the one asked about.
+
+    `listed`: the rows were not compared with one; `asked` says in which order they come.
+    """
 
     dataset: str
     fingerprint: str
@@ -191,3 +194,4 @@ class GalleryData:
     picture: Picture | None
     hits: tuple[Hit, ...]
     where: str = ""
+    listed: bool = False

@@ -17,7 +17,7 @@ def gallery(data: GalleryData) -> str:
         asked,
         tag(
             "div",
-            tag("p", f"{len(data.hits)} nearest to" if data.hits else "nothing found near", class_="over"),
+            tag("p", _count(data), class_="over"),
             tag("h1", data.asked, style="font-size:clamp(1.2rem,3vw,1.7rem)"),
             tag("p", facts, class_="meta"),
         ),
@@ -27,6 +27,12 @@ def gallery(data: GalleryData) -> str:
     return page(f"{data.asked} · similar images", head, hits)
 
 
+def _count(data: GalleryData) -> str:
+    if data.listed:
+        return f"{len(data.hits)} rows" if data.hits else "no rows"
+    return f"{len(data.hits)} nearest to" if data.hits else "nothing found near"
+
+
 def _hit(hit: Hit, rank: int) -> Markup:
     shown = image(hit.picture, hit.id) if hit.picture else tag("span", "no picture", class_="blank")
     return tag(
@@ -34,13 +40,17 @@ def _hit(hit: Hit, rank: int) -> Markup:
         shown,
         tag(
             "div",
-            tag("div", tag("b", rank), tag("span", f"{hit.distance:.3f}", title="distance"), class_="top"),
+            tag("div", tag("b", rank), _distance(hit), class_="top"),
             tag("span", hit.id, class_="id"),
             tag("div", [_chip(name, value) for name, value in hit.labels.items() if value is not None], class_="chips"),
             class_="text",
         ),
         class_="card hit",
     )
+
+
+def _distance(hit: Hit) -> Markup | None:
+    return None if hit.distance is None else tag("span", f"{hit.distance:.3f}", title="distance")
 
 
 def _chip(name: str, value: object) -> Markup | None:
