@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -222,6 +223,12 @@ def test_commits_need_the_newest_token(table: Table) -> None:
     assert ids_of(table) == names(5)
 
 
+def _with_column(dataset: Any) -> tuple[list[Any], Any]:
+    rows = dataset.to_table(columns=["_rowid"])
+    merged = [f.merge(rows.append_column("score", rows.column("_rowid")), "_rowid") for f in dataset.get_fragments()]
+    return [f for f, _ in merged], merged[0][1]
+
+
 def test_what_was_prepared_before_a_fence_cannot_land_after_it(table: Table) -> None:
     """The zombie's worst case: it passed every check, was paused before the last call, and wakes after the takeover."""
     add(table, names(20))
@@ -232,12 +239,16 @@ def test_what_was_prepared_before_a_fence_cannot_land_after_it(table: Table) -> 
         "replace": replacing(zombie, new, names(5)),
         "replace nothing": lance.LanceOperation.Update(new_fragments=new),
         "fence": committing.barrier(zombie),
+        "new columns": lance.LanceOperation.Merge(*_with_column(zombie)),
+        "replaced columns": lance.LanceOperation.Update(
+            updated_fragments=[f.metadata for f in zombie.get_fragments()], fields_modified=[0]
+        ),
     }
     table.fence(2)
     add(table, ["heir"], token=2)
     for name, operation in prepared.items():
         with pytest.raises(EngineError) as raised:
-            committing._commit(zombie, operation, {})
+            committing.commit_operation(zombie, operation, {})
         assert is_conflict(raised.value), name
     assert ids_of(table) == sorted([*names(20), "heir"])
 
