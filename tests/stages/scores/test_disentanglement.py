@@ -1,0 +1,228 @@
+"""Disentanglement scores: the golden table of latent-science §6, and equality with the published definitions anywhere else.
+
+The table is one draw with an unknown seed. Where a digit does not depend on the draw it must be met; where it does, the
+tolerance is three standard deviations of that cell over draws (measured over 36 of them).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.scores.beta_vae import beta_vae_score
+from stages.scores.dci import completeness, disentanglement, importances
+from stages.scores.factor_sampling import GridSampler
+from stages.scores.factor_vae import factor_vae_score
+from stages.scores.information import histogram_bins, information, information_bias
+from stages.scores.irs import interventional_robustness
+from stages.scores.mig import mig, mig_per_factor
+from stages.scores.modularity import modularity
+from stages.scores.null import orders_of, permutation_null
+from stages.scores.sap import accuracies, sap, sap_continuous
+from tests.stages.scores import reference
+from tests.stages.scores.representations import KINDS, SIZES, Drawn, rows, standardised
+
+VOTES = (1500, 800)
+TABLE = {  # representation: ((score, tolerance), …) of MIG, SAP continuous, SAP discrete, D, C, modularity, IRS, Factor, β
+    "identity": ((0.999, 1e-3), (1, 2e-3), (0.611, 0.06), (1, 1e-3), (1, 1e-3), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
+    "twice": ((0, 1e-12), (0, 1e-12), (0, 0), (1, 1e-3), (0.674, 0.012), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
+    "constant": (
+        (0.999, 1e-3),
+        (1, 2e-3),
+        (0.611, 0.06),
+        (1, 1e-3),
+        (1, 1e-3),
+        (0.8, 1e-3),
+        (1, 1e-12),
+        (1, 0),
+        (1, 0),
+    ),
+    "rotated": (
+        *((0.498, 1e-3), (0.502, 0.02), (0.269, 0.06), (0.753, 0.005), (0.755, 0.005)),
+        *((0.895, 1e-3), (0.731, 0.009), (0.731, 0.06), (0.791, 0.06)),
+    ),
+    "noise": (
+        *((0.001, 2e-3), (0, 2e-3), (0.003, 0.01), (0.001, 0.002), (0.001, 0.002)),
+        *((0.59, 0.22), (0.31, 0.08), (0.23, 0.06), (0.25, 0.06)),
+    ),
+}
+
+
+def column_scores(codes: np.ndarray, levels: np.ndarray) -> tuple[float, float, float, float]:
+    """MIG, SAP continuous, modularity, IRS."""
+    found = information(histogram_bins(codes), levels)
+    return (
+        mig(found),
+        sap_continuous(codes, levels.astype(float), levels >= 0),
+        modularity(found.mutual),
+        interventional_robustness(codes, levels).score,
+    )
+
+
+def golden(kind: str, scores: dict[int, float]) -> None:
+    """Holds scores, by column of the table, against their row."""
+    for column, score in scores.items():
+        value, tolerance = TABLE[kind][column]
+        assert abs(score - value) <= tolerance, (kind, column, score)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_golden_table(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    (codes, levels), (test_codes, test_levels) = rows(kind, 4000, rng), rows(kind, 2000, rng)
+    gap, correlated, modular, robust = column_scores(codes, levels)
+    golden(kind, {0: gap, 1: correlated, 5: modular, 6: robust})
+    golden(kind, {2: sap(accuracies(codes, levels, test_codes, test_levels))})
+    golden(kind, {7: factor_vae_score(Drawn(kind), rng, votes=VOTES), 8: beta_vae_score(Drawn(kind), rng, votes=VOTES)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_golden_table_of_gradient_boosting(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    found = importances(*rows(kind, 2000, rng), *rows(kind, 100, rng))
+    golden(kind, {3: disentanglement(found.matrix), 4: completeness(found.matrix)})
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), d=st.integers(2, 9), n=st.integers(40, 400), far=st.sampled_from([0.0, 1e3]))
+def test_equal_to_the_definitions_on_any_representation(seed: int, d: int, n: int, far: float) -> None:
+    """Correlated factors, mixed, curved, constant, copied and rounded dimensions, some of them far from zero."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 30, rng.integers(2, 6))  # above 20 levels IRS bins the factor
+    levels = np.stack([np.concatenate([[0, 1], rng.integers(0, s, n - 2)]) for s in sizes], axis=1)
+    levels[:, -1] = (levels[:, -1] + levels[:, 0]) // 2
+    levels[:2, -1] = (0, 1)
+    codes = levels @ rng.standard_normal((len(sizes), d)) + rng.uniform(0, 2) * rng.standard_normal((n, d)) + far
+    codes[:, 0] = np.round(codes[:, 0])
+    codes[:, -1] = rng.choice([np.full(n, 7.0), codes[:, 0], np.tanh(codes[:, 0] - codes[:, 0].mean())])
+    expected = [
+        f(codes.T, levels.T) for f in (reference.mig, reference.sap_continuous, reference.modularity, reference.irs)
+    ]
+    assert column_scores(codes, levels) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["constant", "noise"])
+def test_model_scores_equal_the_definitions(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    (codes, levels), (test_codes, test_levels) = rows(kind, 90, rng), rows(kind, 60, rng)
+    found = importances(codes, levels[:, :2], test_codes, test_levels[:, :2], seed=4).matrix
+    expected_pair = reference.dci(codes.T, levels[:, :2].T, seed=4)
+    assert (disentanglement(found), completeness(found)) == pytest.approx(expected_pair, abs=1e-12)
+    expected = reference.sap_discrete(codes.T, levels.T, test_codes.T, test_levels.T)
+    assert sap(accuracies(codes, levels, test_codes, test_levels)) == pytest.approx(expected, abs=1e-12)
+    same = {"batch": 16, "votes": (120, 80)}
+    ours, theirs = np.random.default_rng(8), np.random.default_rng(8)
+    expected = reference.factor_vae(Drawn(kind), theirs, variance_rows=500, **same)
+    assert factor_vae_score(Drawn(kind), ours, variance_rows=500, **same) == pytest.approx(expected, abs=1e-12)
+    assert beta_vae_score(Drawn(kind), ours, **same) == pytest.approx(reference.beta_vae(Drawn(kind), theirs, **same))
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Two factors of 3 and 4 levels, their plane turned by `angle`."""
+
+    angle: float
+    sizes: tuple[int, ...] = SIZES[:2]
+
+    def codes(self, levels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        return standardised(np.pad(levels, ((0, 0), (0, 2))))[:, :2] @ np.array([[c, s], [-s, c]])
+
+
+def test_two_scores_cannot_see_a_rotation() -> None:
+    """Turned by .4 rad no dimension is a factor, and both still score 1; MIG sees it."""
+    rng = np.random.default_rng(1)
+    levels = rng.integers(0, SIZES[:2], (4000, 2))
+    for angle, seen in ((0.0, 0.99), (0.4, 0.45)):
+        assert factor_vae_score(Turned(angle), rng, votes=(400, 400)) > 0.99
+        assert beta_vae_score(Turned(angle), rng, votes=(400, 400)) > 0.99
+        gap = mig(information(histogram_bins(Turned(angle).codes(levels, rng)), levels))
+        assert gap > seen if angle == 0 else gap < seen
+
+
+def test_information_of_independent_columns_is_the_bias() -> None:
+    rng = np.random.default_rng(0)
+    n, bins, levels = 3000, 20, 6
+    codes = rng.uniform(size=(n, 60))
+    found = information(histogram_bins(codes, bins=bins), rng.integers(0, levels, (n, 8)))
+    assert found.mutual.mean() == pytest.approx(information_bias(bins, levels, n), rel=0.03)
+
+
+def test_the_null_of_a_score_is_its_score_on_noise_and_not_zero() -> None:
+    rng = np.random.default_rng(2)
+    codes, levels = rows("identity", 2000, rng)
+    orders = orders_of(np.arange(2000, dtype=np.uint64), 19)
+    nulls = [permutation_null(lambda order, i=i: column_scores(codes, levels[order])[i], orders) for i in range(4)]
+    assert nulls[0].mean < 0.01 and nulls[1].mean < 0.01
+    assert 0.4 < nulls[2].mean < 0.75 and nulls[3].mean < 0.1  # modularity of chance is far from 0
+    for null, score in zip(nulls, column_scores(codes, levels), strict=True):
+        assert score > null.highest and null.p_value(score) == pytest.approx(1 / 20)
+    assert nulls[0].p_value(nulls[0].mean) > 0.2
+
+
+def test_a_p_value_of_noise_is_uniform() -> None:
+    """Otherwise noise would pass more often than one time in twenty."""
+    p_values = []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        codes, levels = rng.standard_normal((200, 3)), rng.integers(0, 3, (200, 2))
+        bins = histogram_bins(codes)
+        orders = [rng.permutation(200) for _ in range(9)]
+        null = permutation_null(lambda order, b=bins, y=levels: mig(information(b, y[order])), orders)
+        p_values.append(null.p_value(mig(information(bins, levels))))
+    assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.07)
+    assert np.mean(p_values) == pytest.approx(0.55, abs=0.08)
+
+
+def test_a_missing_label_leaves_its_own_factor_only() -> None:
+    rng = np.random.default_rng(6)
+    codes, levels = rows("rotated", 1200, rng)
+    gaps = levels.copy()
+    gaps[::3, 1] = -1
+    kept = levels[:, 1:2][gaps[:, 1] >= 0]
+    bins = histogram_bins(codes)
+    found, full = information(bins, gaps), information(bins, levels)
+    assert found.n.tolist() == [1200, 800, 1200, 1200]
+    others = [0, 2, 3]
+    assert np.array_equal(found.mutual[:, others], full.mutual[:, others])
+    alone = information(bins[gaps[:, 1] >= 0], kept)
+    assert mig_per_factor(found)[1] == pytest.approx(mig_per_factor(alone)[0], abs=1e-14)
+
+
+def test_rows_that_fill_the_grid_are_sampled_by_factor() -> None:
+    rng = np.random.default_rng(7)
+    codes, levels = rows("identity", 6000, rng)
+    sampler = GridSampler.of(codes, levels)
+    assert sampler.sizes == SIZES
+    drawn = np.stack(np.unravel_index(rng.integers(0, 360, 2000), SIZES), axis=1)
+    assert np.array_equal(sampler.codes(drawn, rng), standardised(drawn))
+    assert factor_vae_score(sampler, rng, votes=(200, 100), variance_rows=1000) == 1
+
+
+def test_a_grid_with_holes_is_refused_with_their_number() -> None:
+    rng = np.random.default_rng(7)
+    codes, levels = rows("identity", 6000, rng)
+    hole = (levels == [0, 1, 2, 3]).all(1) | (levels == [2, 1, 0, 5]).all(1)
+    with pytest.raises(ValueError, match="2 of the 360 combinations of the factors' levels have no row"):
+        GridSampler.of(codes[~hole], levels[~hole])
+    with pytest.raises(ValueError, match="200 rows cannot hold all 360 combinations"):
+        GridSampler.of(codes[:200], levels[:200])
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    codes, levels = rows("identity", 100, np.random.default_rng(0))
+    flat = np.zeros_like(levels)
+    with pytest.raises(ValueError, match="factor 0 has 1 levels in 100 rows"):
+        information(histogram_bins(codes), flat)
+    with pytest.raises(ValueError, match="factor 0 is constant in 100 rows"):
+        sap_continuous(codes, flat.astype(float), flat == 0)
+    with pytest.raises(ValueError, match="1 dimensions; a gap between the two best needs at least 2"):
+        mig(information(histogram_bins(codes[:, :1]), levels))
+    with pytest.raises(ValueError, match="1 factor; modularity needs at least 2"):
+        modularity(np.ones((3, 1)))
+    with pytest.raises(ValueError, match="factor 0 needs two levels to train on"):
+        importances(codes, flat, codes, flat)
+    assert interventional_robustness(np.ones((100, 3)), levels).score == 0
