@@ -10,6 +10,7 @@ fits on fewer buckets show whether the law holds on this table, and leaving one 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,10 +121,9 @@ class Plan:
     checks: tuple[Check, ...] = ()
 
 
-def plan_labels(column: Column, *, dim: int, cosine: float, confidence: float = 0.95) -> Passes[Dealt | Scores, Plan]:
+def plan_labels(column: Column, *, dim: int, cosine: float, confidence: float = 0.95) -> Passes[Any, Plan]:
     """Two passes over batches with `id`, `latent` (dim numbers) and `labels`. `column` has two classes; `cosine` in (0, 1)."""
-    dealt = yield Dealing(column, dim)
-    assert isinstance(dealt, Dealt)
+    dealt: Dealt = yield Dealing(column, dim)
     buckets = _Buckets.of(dealt.groups)
     everything = buckets.pick(np.ones(BUCKETS, bool))
     n_positive, n_negative = (int(k) for k in everything.n)
@@ -200,7 +200,7 @@ class _Buckets:
         return _Classes(total, self.origin + mean, trace)
 
 
-def _spread(column: Column, buckets: _Buckets, everything: _Classes) -> Passes[Scores, float | None]:
+def _spread(column: Column, buckets: _Buckets, everything: _Classes) -> Passes[Any, float | None]:
     """σ of a class along the true difference v; None when that cannot be told.
 
     Along the fitted difference it would be that of the noise, where noise is long. The differences a and b of two halves of
@@ -215,7 +215,7 @@ def _spread(column: Column, buckets: _Buckets, everything: _Classes) -> Passes[S
     lengths = np.linalg.norm(sides, axis=1)
     units = sides / np.where(lengths > 0, lengths, 1)[:, None]
     scale = np.full(2, math.sqrt(float(everything.trace.sum())) or 1.0)
-    scores = yield Scoring((column, column), units, units, everything.middle, scale, holdout=0.0)
+    scores: Scores = yield Scoring((column, column), units, units, everything.middle, scale, holdout=0.0)
     variances = [_within(sums) * (length * s) ** 2 for sums, length, s in zip(scores.sums, lengths, scale, strict=True)]
     along = (variances[0] - variances[1]) / 4
     return math.sqrt(along / everything.signal) if along > 0 else None
