@@ -66,9 +66,9 @@ def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:
     named = {*wanted, *(step.controls or ())}
     yield from check_labels((*wanted, *(step.controls or ())), f"{at}.attributes", known)
     if wanted and named <= known.labels.keys():
-        from stages.directions.fit import check_fit  # loads torch: only for jobs that fit
+        from stages.directions.checks import check_fit  # loads torch: only for jobs that fit
 
-        yield from check_fit(step, known.labels, wanted)
+        yield from check_fit(step, known.labels, wanted, dim=known.codec.latent.dim if known.codec else None)
     known.directions |= {direction_name(step, a) for a in wanted}
 
 

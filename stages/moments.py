@@ -5,6 +5,7 @@ give the statistic of all rows, up to rounding. A mean is kept in two parts, `or
 number near the data: differences of means then lose no digits when the data sit far from zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,8 +108,13 @@ class Moments:
 
     def latents_only(self) -> "Moments":
         """The same rows without their labels."""
-        d = self.dim
-        return replace(self, origin=self.origin[:d], offset=self.offset[:d], zy=np.zeros((d, 0)), yy=np.zeros((0, 0)))
+        return self.with_labels([])
+
+    def with_labels(self, labels: Sequence[int]) -> "Moments":
+        """The same rows with some of their labels, in this order; `zz` is shared."""
+        kept = [*range(self.dim), *(self.dim + i for i in labels)]
+        zy, yy = self.zy[:, list(labels)], self.yy[np.ix_(labels, labels)]
+        return replace(self, origin=self.origin[kept], offset=self.offset[kept], zy=zy, yy=yy)
 
 
 @dataclass(slots=True)

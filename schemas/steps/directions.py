@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from schemas.base import broken_rule
 from schemas.steps.base import SelectionStep
 
-Estimator = Literal["mean_difference", "balanced_mean_difference", "ols", "logistic"]
+Estimator = Literal["mean_difference", "balanced_mean_difference", "ols", "ridge", "lda", "logistic"]
 
 
 class FitStep(SelectionStep):
@@ -19,7 +20,18 @@ class FitStep(SelectionStep):
         None,
         description="balanced_mean_difference: attributes whose cells are balanced; default: the other fitted ones",
     )
-    l2: float = Field(0.0, ge=0, description="ridge penalty, scikit-learn's `C = 1/l2` for logistic")
+    l2: float | None = Field(
+        None,
+        ge=0,
+        description="ridge penalty, scikit-learn's `alpha`, and `C = 1/l2` for logistic; default: 0, and for ridge the best by cross-validation",
+    )
+    folds: int | None = Field(
+        None, ge=2, le=20, description="ridge without l2: parts of the cross-validation; default: 5"
+    )
+    shrinkage: float | Literal["auto"] | None = Field(
+        None,
+        description="lda: share of the mean variance mixed into the covariance, 0 to 1, or `auto` (Ledoit-Wolf); default: auto",
+    )
     holdout: float = Field(
         0.2,
         ge=0,
@@ -27,3 +39,10 @@ class FitStep(SelectionStep):
         description="share of rows, by hash of the id, that scores a fit made without them; the stored direction uses all rows",
     )
     confidence: float = Field(0.95, gt=0, lt=1)
+
+    @field_validator("shrinkage")
+    @classmethod
+    def _is_a_share(cls, value: float | str | None) -> float | str | None:
+        if isinstance(value, float) and not 0 <= value <= 1:
+            raise broken_rule("", value, "not a share.", "use a number from 0 to 1, or auto")
+        return value

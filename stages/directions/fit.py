@@ -6,17 +6,17 @@ without them. `fit` is a generator of passes (stages/stage.py): whoever drives i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from schemas.errors import JobError, Problem
-from schemas.problems import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
 from stages.directions.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs
+from stages.directions.checks import check_fit
 from stages.directions.closed_forms import (
     class_evidence,
     class_status,
@@ -25,7 +25,9 @@ from stages.directions.closed_forms import (
     least_squares,
 )
 from stages.directions.direction import Direction, Estimate, FitStatus
+from stages.directions.fitted import Fitted
 from stages.directions.logistic import LogisticFit, logistic
+from stages.directions.predictive import predictive
 from stages.directions.regression import Regressed, Regression, in_sample
 from stages.directions.scoring import Scores, Scoring, Spread, spreads
 from stages.directions.survey import Survey, Surveyed
@@ -37,48 +39,6 @@ FULL_MOMENTS_DIM = 4096
 """Up to this dimension a fit without a holdout keeps Σzzᵀ, and needs no second pass."""
 
 
-@dataclass(slots=True)
-class Fitted:
-    """What the estimators found: an estimate a column on all rows, one on the training rows, and moments of all rows."""
-
-    columns: tuple[Column, ...]
-    stored: list[Estimate]
-    trial: list[Estimate]
-    everything: Moments
-    non_finite: int
-    spreads: list[Spread] | None = None
-    """Set where the first pass could measure them too."""
-
-
-def check_fit(step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str]) -> list[Problem]:
-    """What makes the step impossible for these attributes, given every label's type; nothing is read."""
-    at, estimator = str(step.name), step.estimator
-    controls = step.controls or ()
-    named = [*((f"{at}.attributes", name) for name in attributes), *((f"{at}.controls", name) for name in controls)]
-    problems = [
-        Problem(f, name, "no such label.", did_you_mean(name, labels)) for f, name in named if name not in labels
-    ]
-    for name in attributes:
-        if estimator != "ols" and labels.get(name) in ("int", "float"):
-            fix = "use estimator: ols, or declare it bool or category in source.labels.types"
-            reason = f"{estimator} needs classes, and this is {labels[name]}."
-            problems.append(Problem(f"{at}.attributes", name, reason, fix))
-    for name in controls:
-        if labels.get(name) == "float":
-            fix = "name controls that are bool, int or category, or use estimator: ols"
-            problems.append(
-                Problem(f"{at}.controls", name, "a cell needs few distinct values, and this is float.", fix)
-            )
-    if step.controls is not None and estimator != "balanced_mean_difference":
-        fix = "remove it, or use estimator: balanced_mean_difference"
-        problems.append(Problem(f"{at}.controls", list(step.controls), f"{estimator} has no controls.", fix))
-    if step.l2 and estimator not in ("ols", "logistic"):
-        problems.append(
-            Problem(f"{at}.l2", step.l2, f"{estimator} has no penalty.", "remove it, or use ols or logistic")
-        )
-    return problems
-
-
 def fit(
     step: FitStep, attributes: Mapping[str, LabelType], *, dim: int, labels: Mapping[str, LabelType] | None = None
 ) -> Passes[Any, list[Direction]]:
@@ -87,12 +47,14 @@ def fit(
     `attributes`: what to fit, in order; `labels`: types of all labels, needed when `step.controls` names others.
     Raises JobError for what can never be fitted; what these rows cannot tell becomes a typed status.
     """
-    if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes)):
+    if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes), dim=dim):
         raise JobError(problems)
     columns = yield from _columns(step, attributes)
     match step.estimator:
         case "ols":
             fitted = yield from _least_squares(step, columns, dim)
+        case "ridge" | "lda":
+            fitted = yield from predictive(step, columns, dim)
         case "logistic":
             fitted = yield from _logistic(step, columns, dim)
         case _:
@@ -154,7 +116,9 @@ def _least_squares(step: FitStep, columns: tuple[Column, ...], dim: int) -> Pass
     together = train.merged(held_out)
 
     def estimates(moments: Moments) -> list[Estimate]:
-        found = dict(zip(members, least_squares(moments, [columns[i] for i in members], l2=step.l2), strict=True))
+        found = dict(
+            zip(members, least_squares(moments, [columns[i] for i in members], l2=step.l2 or 0.0), strict=True)
+        )
         return [hopeless.get(i) or found[i] for i in range(len(columns))]
 
     everything = together.latents_only().merged(state.incomplete)
@@ -175,7 +139,7 @@ def _logistic(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
     training = (np.minimum(trained.positive, trained.known - trained.positive) >= 2) & (step.holdout > 0)
     chosen, survey.sample = survey.pick(usable), Sample.empty(dim, columns=0)  # held once: tens of megabytes
     fits = yield from logistic(
-        [columns[i] for i in usable], chosen, training=training, l2=step.l2, holdout=step.holdout
+        [columns[i] for i in usable], chosen, training=training, l2=step.l2 or 0.0, holdout=step.holdout
     )
     found = dict(zip(usable, fits, strict=True))
     stored = [hopeless.get(i) or _estimate(found[i][0], survey.counts, i) for i in range(len(columns))]

@@ -12,11 +12,12 @@ from schemas.errors import JobError
 from schemas.tables import directions_schema
 from stages.attributes import MAX_VALUES
 from stages.directions.cells import MAX_CELLS
+from stages.directions.checks import check_fit
 from stages.directions.direction import FitStatus
-from stages.directions.fit import check_fit, fit
+from stages.directions.fit import fit
 from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, step
 
-CLOSED = ("mean_difference", "balanced_mean_difference", "ols")
+CLOSED = ("mean_difference", "balanced_mean_difference", "ols", "ridge", "lda")
 
 
 @pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])

@@ -1,0 +1,72 @@
+"""What makes a fit impossible before any row is read: which estimator takes which labels and which options."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from schemas.errors import Problem
+from schemas.problems import did_you_mean
+from schemas.source import LabelType
+from schemas.steps import FitStep
+from stages.directions.row_sets import MAX_BYTES
+
+NUMBERS = ("ols", "ridge")
+"""Estimators that take numbers as well as classes."""
+OPTIONS = {
+    "controls": (("balanced_mean_difference",), "has no controls"),
+    "l2": (("ols", "ridge", "logistic"), "has no penalty"),
+    "folds": (("ridge",), "chooses nothing by cross-validation"),
+    "shrinkage": (("lda",), "has no covariance to shrink"),
+}
+"""Options that only some estimators have, and what is said of the others."""
+DEFAULT_FOLDS = 5
+
+
+def check_fit(
+    step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str], *, dim: int | None = None
+) -> list[Problem]:
+    """What makes the step impossible for these attributes, given every label's type and the latents' size; nothing is read."""
+    at, controls = str(step.name), step.controls or ()
+    named = [*((f"{at}.attributes", name) for name in attributes), *((f"{at}.controls", name) for name in controls)]
+    problems = [
+        Problem(f, name, "no such label.", did_you_mean(name, labels)) for f, name in named if name not in labels
+    ]
+    problems.extend(_check_types(step, labels, attributes))
+    for option, (estimators, said) in OPTIONS.items():
+        value = getattr(step, option)
+        if value not in (None, 0.0) and step.estimator not in estimators:
+            fix = f"remove it, or use estimator: {' or '.join(estimators)}"
+            value = list(value) if isinstance(value, tuple) else value
+            problems.append(Problem(f"{at}.{option}", value, f"{step.estimator} {said}.", fix))
+    if step.folds is not None and step.l2 is not None:
+        reason = "a given l2 leaves nothing to choose."
+        problems.append(Problem(f"{at}.folds", step.folds, reason, "remove one of the two"))
+    problems.extend(_check_memory(step, dim))
+    return problems
+
+
+def folds_of(step: FitStep) -> int:
+    """Parts of the training rows: more than one only where a penalty is chosen by them."""
+    return (step.folds or DEFAULT_FOLDS) if step.estimator == "ridge" and step.l2 is None else 1
+
+
+def _check_types(step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str]) -> Iterator[Problem]:
+    for name in attributes:
+        if step.estimator not in NUMBERS and labels.get(name) in ("int", "float"):
+            fix = f"use estimator: {' or '.join(NUMBERS)}, or declare it bool or category in source.labels.types"
+            yield Problem(
+                f"{step.name}.attributes", name, f"{step.estimator} needs classes, and this is {labels[name]}.", fix
+            )
+    for name in step.controls or ():
+        if labels.get(name) == "float":
+            fix = "name controls that are bool, int or category, or use estimator: ols"
+            yield Problem(f"{step.name}.controls", name, "a cell needs few distinct values, and this is float.", fix)
+
+
+def _check_memory(step: FitStep, dim: int | None) -> Iterator[Problem]:
+    """Ridge and LDA keep d × d matrices, one a fold."""
+    if dim is None or step.estimator not in ("ridge", "lda"):
+        return
+    needed = (folds_of(step) + 1) * dim**2 * 8
+    if needed > MAX_BYTES:
+        reason = f"{step.estimator} would keep {needed / 2**20:.0f} MiB of second moments of {dim} latents, and {MAX_BYTES / 2**20:.0f} are allowed."
+        fix = "use ols or logistic" if folds_of(step) == 1 else "set l2 or fewer folds, or use ols or logistic"
+        yield Problem(f"{step.name}.estimator", step.estimator, reason, fix)

@@ -1,0 +1,21 @@
+"""What an estimator hands to the fit step: raw estimates of every column, before anything is measured along them."""
+
+from dataclasses import dataclass
+
+from stages.attributes import Column
+from stages.directions.direction import Estimate
+from stages.directions.scoring import Spread
+from stages.moments import Moments
+
+
+@dataclass(slots=True)
+class Fitted:
+    """What the estimators found: an estimate a column on all rows, one on the training rows, and moments of all rows."""
+
+    columns: tuple[Column, ...]
+    stored: list[Estimate]
+    trial: list[Estimate]
+    everything: Moments
+    non_finite: int
+    spreads: list[Spread] | None = None
+    """Set where the first pass could measure them too."""
