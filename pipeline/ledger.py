@@ -16,9 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from stages.row_hash import hash_structs
+
 BUCKETS = 64
 SPILL_BYTES = 4 * 2**20
-RECORD = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("version", "<u8"), ("position", "<u8")])
+RECORD = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("version", "<u8"), ("position", "<u8"), ("labels", "<u8")])
+NO_ADDRESS = 2**64 - 1
+NOT_COMPARED = 0
+"""Instead of the hash of a row's labels: it has none, or they could not be read."""
 
 Records = npt.NDArray[np.void]
 
@@ -45,6 +50,11 @@ class Tally:
     doubled: int = 0  # ids that stand twice in one table: must never happen
     unlisted: int = 0  # rows of the latents table whose image the source no longer lists
     unlisted_failures: int = 0
+    relabelled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """Per position: done, but the row's labels are not those of the listing."""
+    unreadable: int = 0  # done, but the listing's labels could not be read: the row keeps its own
+    addresses: npt.NDArray[np.uint64] | None = None
+    """Per position: where the row lies in the latents table, NO_ADDRESS where it is not done. When asked for."""
 
     def todo(self, *, retry_failures: bool = False) -> npt.NDArray[np.bool_]:
         """A mask over positions: what is to be done."""
@@ -53,9 +63,13 @@ class Tally:
 
 
 class Ledger:
-    """Collects the hashes of three sides (listed, latents, failures) and joins them. Use as a context manager."""
+    """Collects the hashes of three sides (listed, latents, failures) and joins them. Use as a context manager.
 
-    def __init__(self, *, spill_bytes: int = SPILL_BYTES) -> None:
+    Labels are compared where both sides bring a `labels` column. `addresses`: the tally also says where rows lie.
+    """
+
+    def __init__(self, *, spill_bytes: int = SPILL_BYTES, addresses: bool = False) -> None:
+        self._addresses = addresses
         self._folder = tempfile.TemporaryDirectory(prefix="latentmill-ledger-")
         self._sides = {
             name: _Side(Path(self._folder.name) / name, spill_bytes) for name in ("listed", "latents", "failures")
@@ -72,7 +86,7 @@ class Ledger:
         self._sides["listed"].add(batch)
 
     def add_table(self, name: str, rows: Iterator[pa.RecordBatch]) -> None:
-        """Adds what `latents` or `failures` holds: batches with `id` and `source_version`."""
+        """Adds what `latents` or `failures` holds: batches with `id`, `source_version`, and of latents `_rowaddr` if asked for."""
         for batch in rows:
             self._sides[name].add(batch)
 
@@ -81,7 +95,9 @@ class Ledger:
         return self._sides["listed"].rows
 
     def reconcile(self) -> Tally:
-        tally = Tally(np.zeros(self.listed, np.uint8))
+        tally = Tally(np.zeros(self.listed, np.uint8), relabelled=np.zeros(self.listed, bool))
+        if self._addresses:
+            tally.addresses = np.full(self.listed, NO_ADDRESS, np.uint64)
         for bucket in range(BUCKETS):
             _join(tally, *(self._sides[name].read(bucket) for name in ("listed", "latents", "failures")))
         values, counts = np.unique(tally.status, return_counts=True)
@@ -108,7 +124,11 @@ class _Side:
         records["hi"], records["lo"] = pairs[:, 0], pairs[:, 1]
         versions = map(xxhash.xxh3_64_intdigest, batch.column("source_version").cast(pa.binary()).to_pylist())
         records["version"] = np.fromiter(versions, np.uint64, len(pairs))
-        records["position"] = np.arange(self.rows, self.rows + len(pairs), dtype=np.uint64)
+        if "_rowaddr" in batch.schema.names:
+            records["position"] = batch.column("_rowaddr").to_numpy()
+        else:
+            records["position"] = np.arange(self.rows, self.rows + len(pairs), dtype=np.uint64)
+        records["labels"] = _label_hashes(batch)
         self.rows += len(pairs)
         self._pending.append(records)
         self._pending_bytes += records.nbytes
@@ -134,6 +154,16 @@ class _Side:
                     records[order[edges[b] : edges[b + 1]]].tofile(file)
 
 
+def _label_hashes(batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
+    if "labels" not in batch.schema.names:
+        return np.full(batch.num_rows, NOT_COMPARED, np.uint64)
+    hashes = hash_structs(batch.column("labels"))
+    if "label_error" in batch.schema.names:
+        readable = batch.column("label_error").is_null().to_numpy(zero_copy_only=False)
+        hashes = np.where(readable, hashes, np.uint64(NOT_COMPARED))
+    return hashes
+
+
 def _join(tally: Tally, listed: Records, latents: Records, failures: Records) -> None:
     listed, repeats = _unique(listed)
     latents, doubled = _unique(latents)
@@ -142,8 +172,8 @@ def _join(tally: Tally, listed: Records, latents: Records, failures: Records) ->
     room = 20 - len(tally.duplicates)
     tally.duplicates += [int(p) for p in repeats["position"][: max(room, 0)]]
 
-    in_latents, same_latent = _match(listed, latents)
-    in_failures, same_failure = _match(listed, failures)
+    in_latents, same_latent, at = _match(listed, latents)
+    in_failures, same_failure, _ = _match(listed, failures)
     status = np.full(len(listed), Status.NEW, np.uint8)
     status[in_failures] = Status.CHANGED_FAILED
     status[in_latents] = Status.CHANGED
@@ -152,10 +182,20 @@ def _join(tally: Tally, listed: Records, latents: Records, failures: Records) ->
     position = listed["position"].astype(np.int64)
     tally.status[position] = status
     tally.status[repeats["position"].astype(np.int64)] = Status.DONE
+    _compare_labels(tally, position[same_latent], listed[same_latent], latents[at[same_latent]])
+    if tally.addresses is not None:
+        tally.addresses[position[same_latent]] = latents["position"][at[same_latent]]
     tally.stale_failures += position[in_failures & in_latents & (status != Status.FAILED)].tolist()
     tally.stale_latents += position[in_latents & (status == Status.FAILED)].tolist()
     tally.unlisted += len(latents) - int(in_latents.sum())
     tally.unlisted_failures += len(failures) - int(in_failures.sum())
+
+
+def _compare_labels(tally: Tally, position: npt.NDArray[np.int64], listed: Records, rows: Records) -> None:
+    comparable = rows["labels"] != NOT_COMPARED
+    readable = listed["labels"] != NOT_COMPARED
+    tally.relabelled[position] = comparable & readable & (listed["labels"] != rows["labels"])
+    tally.unreadable += int((comparable & ~readable).sum())
 
 
 def _unique(records: Records) -> tuple[Records, Records]:
@@ -166,11 +206,13 @@ def _unique(records: Records) -> tuple[Records, Records]:
     return records[~repeat], records[repeat]
 
 
-def _match(listed: Records, table: Records) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Per listed record: does the table hold its id; does it hold it at the same version. Both sorted by (hi, lo)."""
+def _match(
+    listed: Records, table: Records
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Per listed record: does the table hold its id; does it hold it at the same version; where. Both sorted by (hi, lo)."""
     if not len(table):
         nothing = np.zeros(len(listed), bool)
-        return nothing, nothing.copy()
+        return nothing, nothing.copy(), np.zeros(len(listed), np.intp)
     # 2^-64 per pair that two ids share `hi`; then the search may land beside the right `lo`, so look at both columns.
     at = np.searchsorted(table["hi"], listed["hi"])
     at = np.minimum(at, len(table) - 1)
@@ -180,4 +222,4 @@ def _match(listed: Records, table: Records) -> tuple[npt.NDArray[np.bool_], npt.
             break
         at = at + behind
     held = (table["hi"][at] == listed["hi"]) & (table["lo"][at] == listed["lo"])
-    return held, held & (table["version"][at] == listed["version"])
+    return held, held & (table["version"][at] == listed["version"]), at

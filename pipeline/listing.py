@@ -19,6 +19,7 @@ from pipeline.ledger import Ledger, Tally
 from pipeline.sources.base import Source
 from pipeline.sources.labels import LabelIndex
 from pipeline.sources.open import open_source
+from pipeline.store.splits import ADDRESS
 from pipeline.store.table import Table
 from schemas.errors import AccountingError, JobError, Problem
 from schemas.source import SourceSpec
@@ -127,11 +128,12 @@ def _spilled(
     with Ledger() as ledger:
         with pa.OSFile(str(folder / SPILL), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
             for batch in source.listing():
-                ledger.list_batch(batch)
                 size += int(batch.column("size").fill_null(0).to_numpy().sum())
-                writer.write_batch(_with_labels(batch, labels, schema))
-        tally = _reconcile(ledger, latents, failures)
-    struct = schema.field("labels").type if "labels" in schema.names else None
+                batch = _with_labels(batch, labels, schema)
+                ledger.list_batch(batch)
+                writer.write_batch(batch)
+        tally = _reconcile(ledger, latents, failures, labels=_labels_of(schema))
+    struct = _labels_of(schema)
     counts = (
         LabelCounts(
             labels.matched,
@@ -146,18 +148,30 @@ def _spilled(
     return Listing(folder, tally, len(tally.status), size, struct, counts, latents.name if latents else None)
 
 
-def recount(listing: Listing, *, latents: Table, failures: Table) -> Tally:
-    """The same listing held against the tables as they are now."""
-    with Ledger() as ledger:
+def recount(listing: Listing, *, latents: Table, failures: Table, addresses: bool = False) -> Tally:
+    """The same listing held against the tables as they are now; `addresses`: also where its rows lie."""
+    with Ledger(addresses=addresses) as ledger:
         for _, batch in listing.batches():
             ledger.list_batch(batch)
-        return _reconcile(ledger, latents, failures)
+        return _reconcile(ledger, latents, failures, labels=listing.labels, addresses=addresses)
 
 
-def _reconcile(ledger: Ledger, latents: Table | None, failures: Table | None) -> Tally:
-    for name, table in (("latents", latents), ("failures", failures)):
-        if table is not None and table.exists():
-            ledger.add_table(name, table.scan(["id", "source_version"]))
+def _reconcile(
+    ledger: Ledger,
+    latents: Table | None,
+    failures: Table | None,
+    *,
+    labels: pa.StructType | None,
+    addresses: bool = False,
+) -> Tally:
+    columns = ["id", "source_version"]
+    if latents is not None and latents.exists():
+        # Labels of other types are another job's: the plan refuses them, with their names.
+        same = labels is not None and labels == _labels_of(latents.schema)
+        extra = [*(["labels"] if same else []), *([ADDRESS] if addresses else [])]
+        ledger.add_table("latents", latents.scan([*columns, *extra]))
+    if failures is not None and failures.exists():
+        ledger.add_table("failures", failures.scan(columns))
     tally = ledger.reconcile()
     if tally.doubled:
         raise AccountingError(
@@ -165,6 +179,10 @@ def _reconcile(ledger: Ledger, latents: Table | None, failures: Table | None) ->
             "Something other than Latentmill wrote to the store; restore an earlier version of the table."
         )
     return tally
+
+
+def _labels_of(schema: pa.Schema) -> pa.StructType | None:
+    return schema.field("labels").type if "labels" in schema.names else None
 
 
 def _spill_schema(source: Source, labels: LabelIndex | None) -> pa.Schema:

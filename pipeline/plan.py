@@ -168,9 +168,11 @@ def _line(
             todo = listing.tally.todo(retry_failures=retry_failures)
             failed = listing.tally.counts[Status.FAILED]
             changed = listing.tally.counts[Status.CHANGED] + listing.tally.counts[Status.CHANGED_FAILED]
+            relabelled = int(listing.tally.relabelled.sum())
             notes = [
                 f"{failed} failed before" if failed and not retry_failures else "",
                 f"{changed} changed" if changed else "",
+                f"{relabelled:,} with new labels" if relabelled else "",
             ]
             rows = int(todo.sum())
             return StepPlan(

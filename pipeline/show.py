@@ -63,10 +63,11 @@ def summary_line(counts: dict[str, Any]) -> str:
             return "weights were trained before" if not counts["trained"] else f"{counts['trained']:,} steps{loss}"
         case "encode":
             rate = f", {counts['encoded'] / counts['seconds']:,.0f}/s" if counts["encoded"] else ""
+            relabelled = f", {counts['relabelled']:,} with new labels" if counts.get("relabelled") else ""
             gone = f", {counts['no_longer_listed']:,} no longer listed" if counts["no_longer_listed"] else ""
             return (
                 f"{counts['listed']:,} listed = {counts['in_latents']:,} latents + {counts['in_failures']:,} failures "
-                f"({counts['encoded']:,} new{rate}){gone}"
+                f"({counts['encoded']:,} new{rate}){relabelled}{gone}"
             )
         case "index":
             recall = f", recall@10 {counts['recall']:.3f}" if counts.get("recall") is not None else ""

@@ -10,6 +10,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -34,6 +35,27 @@ def hash_ids(ids: pa.Array) -> Hashes:
         rows = np.flatnonzero(lengths == length)
         hashes[rows] = _hash_equal_lengths(text[offsets[rows, None] + np.arange(length)])
     return hashes
+
+
+def hash_structs(rows: pa.StructArray) -> Hashes:
+    """A 64-bit hash of every row of typed values, never 0. A null row equals one whose values are all null."""
+    hashes: Hashes = _mix(np.zeros(len(rows), np.uint64))
+    for place in range(rows.type.num_fields):
+        column = pc.struct_field(rows, place)
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        hashes = _mix(hashes ^ np.where(known, _mix(_words(column) ^ np.uint64(place + 1)), np.uint64(0)))
+    return np.maximum(hashes, np.uint64(1))
+
+
+def _words(column: pa.Array) -> Hashes:
+    """A 64-bit word for every value; nulls give any."""
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return hash_ids(column.fill_null(""))
+    if pa.types.is_floating(kind):
+        numbers = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
+        return np.asarray(numbers + 0.0).view(np.uint64)  # minus zero is zero
+    return np.asarray(column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)).view(np.uint64)
 
 
 def fractions(hashes: Hashes, salt: str) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ from pipeline.context import Context
 from pipeline.executors.base import MapJob
 from pipeline.ledger import Status, Tally
 from pipeline.listing import Listing, recount
+from pipeline.relabel import relabel
 from pipeline.sink import EncodeSink
 from pipeline.sources.read import ImageReader
 from pipeline.work import WorkSplits, write_work
@@ -31,9 +32,14 @@ def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns its counts. Raises AccountingError when a listed image is in no table or in two."""
     held = listing = ctx.listing_now()  # `held` keeps the spilled rows on disk
     _tell_labels(ctx, listing)
-    if listing.tally.todo(retry_failures=ctx.retry_failures).any() or _stale(listing):
+    relabelled = 0
+    if listing.tally.todo(retry_failures=ctx.retry_failures).any() or _stale(listing) or listing.tally.relabelled.any():
         listing = replace(listing, tally=_behind_the_fence(step, ctx, listing))
         _heal(ctx, listing)
+        if listing.tally.relabelled.any():
+            # Where rows lie is asked for here, behind the fence and before any commit of this step moves them.
+            located = recount(listing, latents=ctx.latents, failures=ctx.failures, addresses=True)
+            relabelled = relabel(ctx, listing, located)
     todo = listing.tally.todo(retry_failures=ctx.retry_failures)
     total = int(todo.sum())
     ctx.started_step(step, total=total, already=listing.rows - total)
@@ -51,7 +57,7 @@ def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
     if figures.commits:
         for table in (ctx.latents, ctx.failures):
             table.trim_versions(keep=KEEP_VERSIONS, older_than=KEEP_FOR, token=ctx.lease.token)
-    return counts | {"already": listing.rows - total} | figures.as_dict()
+    return counts | {"already": listing.rows - total, "relabelled": relabelled} | figures.as_dict()
 
 
 def _behind_the_fence(step: EncodeStep, ctx: Context, listing: Listing) -> Tally:
@@ -159,6 +165,8 @@ def _tell_labels(ctx: Context, listing: Listing) -> None:
     counts = listing.label_counts
     if counts and (told := counts.told()):
         ctx.notice(f"labels: {told}; {counts.matched:,} match")
+    if listing.tally.unreadable:
+        ctx.notice(f"labels: {listing.tally.unreadable:,} encoded images keep theirs; the new ones cannot be read")
 
 
 def _heal(ctx: Context, listing: Listing) -> None:

@@ -20,12 +20,9 @@ import pyarrow as pa
 from pipeline.store.commit import ATTEMPT, TOKEN, check_token, commit_operation, landed, persist
 from pipeline.store.engine import EngineError, asking, lance
 from pipeline.store.ref import TableRef, pinned
-from pipeline.store.splits import MAX_BATCH_ROWS, batch_rows_for, row_bytes
+from pipeline.store.splits import ADDRESS, MAX_BATCH_ROWS, batch_rows_for, row_bytes
 from schemas.errors import LatentmillError, StoreError
 from schemas.tables import is_computed
-
-ADDRESS = "_rowaddr"
-"""Fragment number << 32 | physical offset: where a row lies at one version."""
 
 
 class ColumnValues(Protocol):

@@ -21,6 +21,8 @@ VARIABLE_BYTES = 64
 """What a string or list is taken to weigh when rows are sized."""
 ROW_ID = "_rowid"
 """Lance's stable row id (uint64), which may be asked for like a column."""
+ADDRESS = "_rowaddr"
+"""Fragment number << 32 | physical offset (uint64): where a row lies at one version. May be asked for like a column."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def batch_rows_for(width: int, wanted: int) -> int:
 
 def row_bytes(schema: pa.Schema, columns: Sequence[str]) -> int:
     """Bytes of one row of `columns`, counting exactly what has a fixed size."""
-    return max(sum(8 if c == ROW_ID else _width(schema.field(c.split(".")[0]).type) for c in columns), 1)
+    return max(sum(8 if c in (ROW_ID, ADDRESS) else _width(schema.field(c.split(".")[0]).type) for c in columns), 1)
 
 
 def _width(kind: pa.DataType) -> int:

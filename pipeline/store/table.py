@@ -16,7 +16,7 @@ from pipeline.store.engine import asking
 from pipeline.store.ref import TableRef, pinned
 from pipeline.store.replace import key_of, rows_with
 from pipeline.store.sample import sample_ids
-from pipeline.store.splits import ROW_ID, TableSplits, batch_rows_for, cut, row_bytes
+from pipeline.store.splits import ADDRESS, ROW_ID, TableSplits, batch_rows_for, cut, row_bytes
 from pipeline.store.where import checked
 from schemas.errors import JobError
 from schemas.job import did_you_mean
@@ -232,7 +232,7 @@ class Table:
     def _check_columns(self, schema: pa.Schema, columns: Iterable[str]) -> None:
         known: dict[str, Any] = {f.name: f for f in schema}
         for name in columns:
-            if name == ROW_ID:
+            if name in (ROW_ID, ADDRESS):
                 continue
             first, _, rest = name.partition(".")
             inside = [f.name for f in known[first].type] if first in known and rest else []

@@ -15,8 +15,9 @@ import pytest
 from store_rows import FINGERPRINT, add, batch, child, fenced, ids_of, line, names, schema
 
 from pipeline.executors.local import LocalExecutor
-from pipeline.store.columns import ADDRESS, Computed
+from pipeline.store.columns import Computed
 from pipeline.store.engine import lance
+from pipeline.store.splits import ADDRESS
 from pipeline.store.store import Store
 from pipeline.store.table import Table
 from schemas.errors import LeaseLost, StoreError
