@@ -48,7 +48,7 @@ $(INSTALLED): constraints.txt pyproject.toml
 	@echo "== Making $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "== Installing the versions of constraints.txt (minutes the first time, nothing afterwards)"
-	@$(PIP) -e ".[dev,examples,s3]"
+	@$(PIP) -e ".[dev,s3]"
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)
