@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.codec import CodecRef
+from pipeline.steps.components import check_components, component_names
 from pipeline.steps.fit import direction_name
 from pipeline.store.store import Store
 from schemas.errors import Problem
 from schemas.job import Job, did_you_mean
-from schemas.steps import EncodeStep, FitStep, Step, TraverseStep
+from schemas.steps import ComponentsStep, EncodeStep, FitStep, Step, TraverseStep
 from schemas.tables import label_types
 
 
@@ -52,6 +53,9 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
             yield from _encode(step, known)
         case FitStep():
             yield from _fit(step, at, known)
+        case ComponentsStep():
+            yield from check_components(step, at, known.codec)
+            known.directions |= set(component_names(step, known.codec.latent.dim if known.codec else None))
         case TraverseStep():
             yield from check_directions(step.directions, f"{at}.directions", known)
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)

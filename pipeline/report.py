@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from pipeline.context import Context
 from pipeline.measurements import read_measurements
 from pipeline.store.table import Table
 from pipeline.thumbnails import picture_of
+from schemas.steps import ComponentEstimator
 from schemas.tables import directions_schema
 from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
@@ -132,7 +133,12 @@ def _original(ctx: Context, image_id: str) -> Picture | None:
 def _directions(ctx: Context) -> Iterator[DirectionEvidence]:
     table = ctx.store.directions()
     fields = [f for f in DirectionEvidence.__dataclass_fields__ if f in directions_schema().names]
-    for row in _rows(table, fields, f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'"):
+    # Components stand on no labels: their section shows what they stand on.
+    unlabelled = ", ".join(f"'{name}'" for name in get_args(ComponentEstimator))
+    mine = (
+        f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}' AND estimator NOT IN ({unlabelled})"
+    )
+    for row in _rows(table, fields, mine):
         yield DirectionEvidence(**{k: v for k, v in row.items() if v is not None})
 
 

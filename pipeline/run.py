@@ -24,6 +24,7 @@ from schemas.events import RunFinished, StepFinished
 from schemas.job import Job
 from schemas.steps import (
     CompactStep,
+    ComponentsStep,
     EncodeStep,
     FitStep,
     IndexStep,
@@ -127,6 +128,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.fit import fit_directions
 
             return fit_directions
+        case ComponentsStep():
+            from pipeline.steps.components import find_components
+
+            return find_components
         case TraverseStep() | InterpolateStep():
             from pipeline.steps.codes import define
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.identity import fraction_of
-from schemas.steps import FitStep, InterpolateStep, TraverseStep
+from schemas.steps import ComponentsStep, FitStep, InterpolateStep, TraverseStep
 
-Selecting = FitStep | TraverseStep | InterpolateStep
+Selecting = FitStep | ComponentsStep | TraverseStep | InterpolateStep
 
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:

@@ -75,7 +75,7 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "compact":
             freed = f"{counts['bytes'] / 2**20:,.0f} MiB" if counts["bytes"] else "nothing"
             return f"{counts['fragments']:,} fragments merged, {counts['versions']:,} versions gone, {freed} freed"
-        case "fit":
+        case "fit" | "components":
             odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
             return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"
         case "traverse" | "interpolate":

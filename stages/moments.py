@@ -52,7 +52,8 @@ class Moments:
             return cls.empty(dim, labels=y.shape[1], full=full)
         z, z_origin, z_offset = _centred(z)
         y, y_origin, y_offset = _centred(y)
-        zz = z.T @ z - n * np.outer(z_offset, z_offset) if full else np.einsum("ij,ij->j", z, z) - n * z_offset**2
+        zz = z.T @ z if full else np.einsum("ij,ij->j", z, z)
+        _add_scaled_square(zz, -n, z_offset)
         return cls(
             n=n,
             origin=np.concatenate([z_origin, y_origin]),
@@ -90,7 +91,8 @@ class Moments:
         delta = (other.origin - self.origin) + (other.offset - self.offset)
         weight = self.n * other.n / n
         dz, dy = delta[:d], delta[d:]
-        self.zz += other.zz + weight * (np.outer(dz, dz) if self.zz.ndim == 2 else dz**2)
+        self.zz += other.zz
+        _add_scaled_square(self.zz, weight, dz)
         self.zy += other.zy + weight * np.outer(dz, dy)
         self.yy += other.yy + weight * np.outer(dy, dy)
         self.offset += delta * (other.n / n)
@@ -172,6 +174,20 @@ class GroupMoments:
         """One group, as a statistic of one group."""
         g = slice(group, group + 1)
         return GroupMoments(self.n[g], self.origin, self.offset[g], self.scatter[g])
+
+
+_SQUARE_VALUES = 2**20
+
+
+def _add_scaled_square(zz: Floats, scale: float, d: Floats) -> None:
+    """zz += scale·d dᵀ, or its diagonal, a few rows at a time: at d = 4,096 the whole square would be 134 MB more."""
+    if zz.ndim == 1:
+        zz += scale * d**2
+        return
+    step = max(1, _SQUARE_VALUES // len(d))
+    for start in range(0, len(d), step):
+        rows = slice(start, start + step)
+        zz[rows] += np.outer(scale * d[rows], d)
 
 
 def _centred(x: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:

@@ -61,14 +61,27 @@ def read_blocks(batch: pa.RecordBatch, columns: Sequence[Column], *, holdout: fl
 
 
 def _block(batch: pa.RecordBatch, columns: Sequence[Column], holdout: float) -> Block:
-    latents = widen(matrix_of(batch.column("latent")))
-    finite = _finite(latents) & batch.column("latent").is_valid().to_numpy(zero_copy_only=False)
+    latents, finite = _finite_latents(batch.column("latent"))
     dropped = int(len(finite) - finite.sum())
     if dropped:
         latents, batch = latents[finite], batch.filter(pa.array(finite))
     labels = batch.column("labels")
     values, known = read_labels(labels, columns)
     return Block(batch.column("id"), latents, labels, values, known, holdout, dropped)
+
+
+def latent_blocks(batch: pa.RecordBatch) -> Iterator[tuple[Latents, Bools]]:
+    """Blocks of a batch with column `latent`: the finite rows (n, d), and which rows of the block those are (rows,)."""
+    size = max(1, BLOCK_VALUES // batch.schema.field("latent").type.list_size)
+    for start in range(0, batch.num_rows, size):
+        latents, finite = _finite_latents(batch.column("latent").slice(start, size))
+        yield (latents if finite.all() else latents[finite]), finite
+
+
+def _finite_latents(column: pa.FixedSizeListArray) -> tuple[Latents, Bools]:
+    """All rows of a latent column in float32, and which are present and finite."""
+    latents = widen(matrix_of(column))
+    return latents, _finite(latents) & column.is_valid().to_numpy(zero_copy_only=False)
 
 
 def widen(latents: npt.NDArray[Any]) -> Latents:

@@ -1,23 +1,17 @@
 """The fit step: streams latents and labels through the estimators' passes and stores one direction an attribute."""
 
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
+from typing import Any
 
 from pipeline.context import Context
+from pipeline.directions import store_directions
 from pipeline.executors.base import Executor, Splits
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
 from schemas.job import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
-from schemas.tables import directions_schema, label_types
+from schemas.tables import label_types
 from stages.stage import Passes
-
-if TYPE_CHECKING:
-    from stages.directions.direction import Direction
 
 ROWS_PER_BATCH = 8192
 
@@ -37,7 +31,7 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     directions = drive(fit(step, attributes, dim=ctx.codec.latent.dim, labels=known), ctx.executor, splits)
     if not directions:
         raise JobError.one(f"{step.name}.attributes", list(attributes), "no direction came out of it.")
-    ctx.store.directions().upsert(_rows(step, ctx, directions, version))
+    store_directions(ctx, {direction_name(step, d.attribute): d for d in directions}, version=version)
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=0, total=splits.rows)
     odd = {d.attribute: d.status for d in directions if d.status != "ok"}
     for attribute, status in odd.items():
@@ -67,21 +61,3 @@ def drive(passes: Passes[Any, Any], executor: Executor, splits: Splits) -> Any:
 def direction_name(step: FitStep, attribute: str) -> str:
     """`smiling`, or `myfit.smiling` when the step was given a name of its own."""
     return attribute if step.name in (None, "fit") else f"{step.name}.{attribute}"
-
-
-def _rows(step: FitStep, ctx: Context, directions: "list[Direction]", version: int) -> pa.Table:
-    shared = {
-        "dataset": ctx.job.dataset,
-        "estimator": step.estimator,
-        "space": ctx.codec.latent.space,
-        "fingerprint": ctx.codec.fingerprint,
-        "dataset_version": version,
-        "run_id": ctx.run_id,
-        "at": datetime.now(UTC),
-    }
-    rows = []
-    for direction in directions:
-        name = direction_name(step, direction.attribute)
-        key = f"{ctx.job.dataset}:{ctx.codec.fingerprint}:{name}"
-        rows.append(asdict(direction) | shared | {"key": key, "name": name})
-    return pa.Table.from_pylist(rows, directions_schema())

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
-from schemas.steps.directions import Estimator, FitStep
+from schemas.steps.directions import ComponentEstimator, ComponentsStep, Estimator, FitStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
@@ -19,6 +19,7 @@ Step = Annotated[
     | IndexStep
     | CompactStep
     | FitStep
+    | ComponentsStep
     | TraverseStep
     | InterpolateStep
     | RenderStep
@@ -31,6 +32,8 @@ CODE_SETS = ("traverse", "interpolate")
 __all__ = [
     "CODE_SETS",
     "CompactStep",
+    "ComponentEstimator",
+    "ComponentsStep",
     "EncodeStep",
     "Estimator",
     "FitStep",

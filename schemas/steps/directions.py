@@ -1,8 +1,8 @@
 """Steps that find directions."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.base import broken_rule
 from schemas.steps.base import SelectionStep
@@ -46,3 +46,32 @@ class FitStep(SelectionStep):
         if isinstance(value, float) and not 0 <= value <= 1:
             raise broken_rule("", value, "not a share.", "use a number from 0 to 1, or auto")
         return value
+
+ComponentEstimator = Literal["pca", "whitening", "sefa"]
+
+
+class ComponentsStep(SelectionStep):
+    """Finds directions without labels and stores them as `<step>.0`, `<step>.1`, …, strongest first.
+
+    pca, whitening: of the latents. sefa: of the decoder's first weights.
+    """
+
+    stage: Literal["components"] = "components"
+    estimator: ComponentEstimator = "pca"
+    count: int = Field(10, ge=1, description="how many are stored, at most as many as the latent has numbers")
+    weights: str | None = Field(
+        None,
+        description="sefa: which tensors of the codec's weights, as a pattern such as `stem.weight` or `style.*.weight`; "
+        "default: the decoder's first linear layer",
+    )
+    passes: int = Field(
+        8, ge=1, description="most passes over the data of the iterative way, for latents of more than 16,384 numbers"
+    )
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_the_estimator(self) -> Self:
+        if self.weights is not None and self.estimator != "sefa":
+            reason = f"{self.estimator} reads no weights."
+            raise broken_rule("weights", self.weights, reason, "remove it, or use estimator: sefa")
+        return self

@@ -20,6 +20,7 @@ class FitStatus(StrEnum):
     TOO_FEW = "too_few"  # fewer rows than the estimator needs
     NO_OVERLAP = "no_overlap"  # no cell of the controls holds both classes
     COLLINEAR = "collinear"  # the labels follow exactly from those of other attributes
+    NO_VARIANCE = "no_variance"  # the rows do not vary along it: a component beyond their rank
     ZERO_NORM = "zero_norm"  # the classes have the same mean: there is no direction
     SEPARABLE = "separable"  # a plane parts the classes, so the unpenalised optimum is at infinity
     NOT_CONVERGED = "not_converged"  # the optimum was not reached in the allowed passes
@@ -69,7 +70,7 @@ class Direction:
     estimator: str
     status: str
     message: str | None
-    confidence: float
+    confidence: float | None
     vector: Floats | None = None
     raw_norm: float | None = None
     standard_error: Floats | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
+from stages.report.components import components
 from stages.report.data import Measured
 from stages.report.figures import interval, plain
 from stages.report.markup import Markup, tag
@@ -11,6 +12,8 @@ from stages.report.markup import Markup, tag
 def measured(found: Measured) -> Markup:
     """The section of one step."""
     match found.stage:
+        case "components":
+            return components(found.measurements)
         case _:
             return numbers(found.measurements)
 
