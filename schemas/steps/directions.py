@@ -47,6 +47,7 @@ class FitStep(SelectionStep):
             raise broken_rule("", value, "not a share.", "use a number from 0 to 1, or auto")
         return value
 
+
 ComponentEstimator = Literal["pca", "whitening", "sefa"]
 
 
