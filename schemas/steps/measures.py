@@ -1,0 +1,75 @@
+"""Steps that measure: their numbers go to the measurements table."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.base import broken_rule
+from schemas.steps.base import SelectionStep
+from schemas.steps.codes import Unit
+
+Box = tuple[float, float, float, float]
+
+
+class EvaluateStep(SelectionStep):
+    """What edits along directions do to decoded pictures, with intervals: effect, side effects, smoothness, who is to blame."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    directions: tuple[str, ...] = Field(
+        min_length=1, description="direction names; several of one attribute are ranked against each other"
+    )
+    strengths: tuple[float, ...] = Field(
+        (-2.0, -1.0, 1.0, 2.0), min_length=1, description="the α grid; 0, the unedited picture, is always decoded too"
+    )
+    unit: Unit = Field(
+        "sigma", description="sigma: standard deviations of the data along the direction; latent: raw length"
+    )
+    attributes: tuple[str, ...] | None = Field(
+        None, description="what is scored; default: the attributes of the directions, or all that the scorer has"
+    )
+    scorer: str = Field(
+        "reencode",
+        pattern=r"^(reencode|[\w.]+:\w+)$",
+        description="reencode: encode the decoded picture again and read a linear score from it; "
+        "or `module:Class`, a model of your own (needs allow_code)",
+    )
+    scorer_options: dict[str, Any] = Field(default_factory=dict, description="given to your own scorer's class")
+    readout: Literal["ols", "logistic", "direction"] = Field(
+        "ols",
+        description="reencode: the linear score is fitted on the labels (ols, logistic), or is the direction's own projection",
+    )
+    identity: bool = Field(True, description="encode decoded pictures again to see what else moved than the direction")
+    slices: tuple[str, ...] = Field((), description="labels (bool, category) whose values are compared: where an edit fails")
+    masks: dict[str, Box] = Field(
+        default_factory=dict,
+        description="direction → [top, left, bottom, right], shares of the picture's sides: where its edit belongs",
+    )
+    group: str | None = Field(
+        None, description="label that names what belongs together (a person); default: every image on its own"
+    )
+    replicates: int = Field(200, ge=20, le=10_000, description="bootstrap replicates")
+    confidence: float = Field(0.95, gt=0, lt=1)
+    false_discoveries: float = Field(
+        0.05, gt=0, lt=1, description="share of false ones allowed among the effects that are called real"
+    )
+    seed: int = Field(0, ge=0)
+
+    @field_validator("masks")
+    @classmethod
+    def _boxes(cls, masks: dict[str, Box]) -> dict[str, Box]:
+        for top, left, bottom, right in masks.values():
+            if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
+                raise ValueError("a mask is [top, left, bottom, right] with 0 ≤ top < bottom ≤ 1 and 0 ≤ left < right ≤ 1")
+        return masks
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not any(self.strengths) or len(set(self.strengths)) < len(self.strengths):
+            raise broken_rule(
+                "strengths", list(self.strengths), "needs distinct numbers, not all zero.", "use [-2, -1, 1, 2]"
+            )
+        if extra := sorted(set(self.masks) - set(self.directions)):
+            raise broken_rule("masks", extra[0], "is not among `directions`.", "use the direction's name")
+        if len(set(self.directions)) < len(self.directions):
+            raise broken_rule("directions", list(self.directions), "one is named twice.", "name each once")
+        return self

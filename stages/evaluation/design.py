@@ -1,0 +1,84 @@
+"""What an evaluation is asked: edits, an α grid, the attributes that are scored, slices, masks and bootstrap.
+
+Plain data, made once by the driver and sent to every worker.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from stages.attributes import Column, Floats
+from stages.evaluation.readout import Readout
+
+Box = tuple[float, float, float, float]
+MAX_SUMS = 2**25
+"""Most numbers in the state of an evaluation (256 MiB)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A stored direction as an edit: `vector` (d,) of unit length, `mean` (d,) and `sigma` of the data along it.
+
+    `attribute` is what it is meant to change; empty for a direction that no labels made. `mask`: top, left, bottom, right in
+    shares of the picture, where the change belongs.
+    """
+
+    name: str
+    attribute: str
+    estimator: str
+    vector: Floats
+    mean: Floats
+    sigma: float
+    auc: float | None = None
+    mask: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows whose `column` is known and is positive (`holds`), or is not: `glasses=true`, `glasses=false`, `age=old`."""
+
+    name: str
+    column: Column
+    holds: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """`strengths` (a,): ascending, without 0, in `unit`. `attributes`: names of the scores, in the scorer's order.
+
+    A slice is compared with the other slices of its label.
+    """
+
+    edits: tuple[Edit, ...]
+    strengths: tuple[float, ...]
+    unit: str
+    attributes: tuple[str, ...]
+    readout: Readout | None = None
+    slices: tuple[Slice, ...] = ()
+    group: str | None = None
+    identity: bool = True
+    replicates: int = 200
+    seed: int = 0
+
+    @cached_property
+    def alphas(self) -> Floats:
+        """(edits, a): strengths in latent units."""
+        scale = [edit.sigma if self.unit == "sigma" else 1.0 for edit in self.edits]
+        return np.outer(scale, self.strengths)
+
+    @cached_property
+    def path(self) -> Floats:
+        """(a + 1,): strengths with 0 among them, ascending."""
+        return np.sort(np.append(np.asarray(self.strengths), 0.0))
+
+    @cached_property
+    def targets(self) -> tuple[int | None, ...]:
+        """Position of each edit's own attribute among the scores; None where it is not scored."""
+        at = {name: i for i, name in enumerate(self.attributes)}
+        return tuple(at.get(edit.attribute) for edit in self.edits)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures decoded a row."""
+        return 1 + len(self.edits) * len(self.strengths)

@@ -1,0 +1,164 @@
+"""What one image's edits are, as numbers: everything an evaluation measures is a weighted mean of these over images.
+
+Δ is a score of an edited picture less the score of the same image decoded unedited, so every number is paired. Pictures
+count in units of 1 (black to white); a path is the pictures of one direction from the lowest strength to the highest, the
+unedited one among them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stages.attributes import Floats
+from stages.evaluation.design import Box, Design
+
+Sums = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each feature lies among the columns of the sums: name → shape."""
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, design: Design) -> "Layout":
+        k, a, j, s = len(design.edits), len(design.strengths), len(design.attributes), len(design.slices)
+        return cls(
+            (
+                ("weight", ()),
+                ("score", (j,)),  # unedited, about the state's origin
+                ("square", (j,)),
+                ("delta", (k, a, j)),
+                ("moved", (k, a, j)),  # |Δ|
+                ("hit", (k, a)),  # the target moved the way it was asked
+                ("identity", (k, a)),
+                ("inside", (k, a)),  # change of the picture inside the mask, and everywhere
+                ("change", (k, a)),
+                ("upward", (k,)),  # share of the steps along the path on which the target did not fall
+                ("explained", (k,)),  # of Σ Δ² of the target, by a straight line of this image's own
+                ("total", (k,)),
+                ("moving", (k,)),  # 1 where the path changes the picture at all
+                ("step_ratio", (k,)),
+                ("bend", (k,)),
+                ("slice", (s,)),
+                ("slice_slope", (s, k, j)),
+            )
+        )
+
+    @cached_property
+    def width(self) -> int:
+        return sum(int(np.prod(shape)) for _, shape in self.shapes)
+
+    def pack(self, features: Mapping[str, Floats], rows: int) -> Sums:
+        """(rows, width); every feature (rows, *shape)."""
+        return np.concatenate([np.asarray(features[n], np.float64).reshape(rows, -1) for n, _ in self.shapes], axis=1)
+
+    def place(self, name: str) -> slice:
+        start = 0
+        for other, shape in self.shapes:
+            size = int(np.prod(shape))
+            if other == name:
+                return slice(start, start + size)
+            start += size
+        raise KeyError(name)
+
+    def view(self, sums: Sums, name: str) -> Floats:
+        """(replicates, *shape) of one feature."""
+        shape = dict(self.shapes)[name]
+        return sums[:, self.place(name)].reshape(len(sums), *shape)
+
+
+def score_features(design: Design, scores: Floats, origin: Floats, slices: Floats) -> dict[str, Floats]:
+    """scores: (n, 1 + k·a, J), the unedited picture first; slices: (n, S) of 0 and 1."""
+    n, k, a = len(scores), len(design.edits), len(design.strengths)
+    alphas = np.asarray(design.strengths)
+    base = scores[:, 0]
+    delta = (scores[:, 1:] - base[:, None]).reshape(n, k, a, -1)
+    slope = np.einsum("nkaj,a->nkj", delta, alphas) / (alphas @ alphas)
+    own = np.zeros((n, k, a))
+    for i, target in enumerate(design.targets):
+        if target is not None:
+            own[:, i] = delta[:, i, :, target]
+    path = np.insert(own, int(np.searchsorted(alphas, 0.0)), 0.0, axis=2)
+    return {
+        "weight": np.ones(n),
+        "score": base - origin,
+        "square": (base - origin) ** 2,
+        "delta": delta,
+        "moved": np.abs(delta),
+        "hit": np.sign(alphas) * own > 0,
+        "upward": (np.diff(path, axis=2) >= 0).mean(axis=2),
+        "explained": (own @ alphas) ** 2 / (alphas @ alphas),
+        "total": (own**2).sum(axis=2),
+        "slice": slices,
+        "slice_slope": slices[:, :, None, None] * slope[:, None],
+    }
+
+
+def picture_features(design: Design, pictures: torch.Tensor) -> dict[str, Floats]:
+    """pictures: (n, 1 + k·a, height, width, 3) uint8 on any device, the unedited one first."""
+    n, k, a = len(pictures), len(design.edits), len(design.strengths)
+    height, width = pictures.shape[2:4]
+    found = {name: np.zeros((n, k)) for name in ("moving", "step_ratio", "bend")}
+    found |= {name: np.zeros((n, k, a)) for name in ("inside", "change")}
+    gaps = torch.tensor(np.diff(design.path), dtype=torch.float32, device=pictures.device)
+    middle = int(np.searchsorted(np.asarray(design.strengths), 0.0))
+    unedited = pictures[:, :1].float() / 255
+    for i, edit in enumerate(design.edits):
+        edited = pictures[:, 1 + i * a : 1 + (i + 1) * a].float() / 255
+        change = (edited - unedited).abs()
+        found["change"][:, i] = _numbers(change.sum(dim=(2, 3, 4)))
+        if edit.mask is not None:
+            rows, columns = _box(edit.mask, height, width)
+            found["inside"][:, i] = _numbers(change[:, :, rows, columns].sum(dim=(2, 3, 4)))
+        path = torch.cat([edited[:, :middle], unedited, edited[:, middle:]], dim=1).flatten(2)
+        velocity = torch.diff(path, dim=1) / gaps[:, None]
+        speed = velocity.square().sum(dim=2).sqrt()
+        mean = speed.mean(dim=1)
+        moving = mean > 0
+        safe = torch.where(moving, mean, 1.0)
+        found["moving"][:, i] = _numbers(moving)
+        found["step_ratio"][:, i] = _numbers(torch.where(moving, speed.amax(dim=1) / safe, 0.0))
+        if a > 1:
+            bend = torch.diff(velocity, dim=1).square().sum(dim=2).sqrt().mean(dim=1)
+            found["bend"][:, i] = _numbers(torch.where(moving, bend / safe, 0.0))
+    return found
+
+
+def identity_features(design: Design, encoded: Floats) -> dict[str, Floats]:
+    """encoded: (n, 1 + k·a, d), the decoded pictures encoded again. Cosine to the unedited one, about the data's mean and
+    without the part along the direction: what is left is what should have stayed.
+    """
+    n, k, a = len(encoded), len(design.edits), len(design.strengths)
+    cosine = np.zeros((n, k, a))
+    for i, edit in enumerate(design.edits):
+        here = encoded[:, [0, *range(1 + i * a, 1 + (i + 1) * a)]] - edit.mean
+        here = here - (here @ edit.vector)[..., None] * edit.vector
+        norm = np.linalg.norm(here, axis=2)
+        product = norm[:, :1] * norm[:, 1:]
+        dot = np.einsum("nad,nd->na", here[:, 1:], here[:, 0])
+        cosine[:, i] = np.where(product > 0, dot / np.where(product > 0, product, 1.0), 0.0)
+    return {"identity": cosine}
+
+
+def _box(mask: Box, height: int, width: int) -> tuple[slice, slice]:
+    top, left, bottom, right = mask
+    return (
+        slice(round(top * height), max(round(bottom * height), round(top * height) + 1)),
+        slice(round(left * width), max(round(right * width), round(left * width) + 1)),
+    )
+
+
+def _numbers(values: torch.Tensor) -> Floats:
+    return np.asarray(values.cpu().numpy(), np.float64)
+
+
+def no_features(design: Design, names: Sequence[str], rows: int) -> dict[str, Floats]:
+    """Zeros, for what is not asked."""
+    shapes = dict(Layout.of(design).shapes)
+    return {name: np.zeros((rows, *shapes[name])) for name in names}

@@ -1,0 +1,102 @@
+"""Linear scores of attributes read from a latent: what `scorer: reencode` measures decoded pictures with.
+
+ols       w = (Σzz + λI)⁻¹ Σzy from one pass: the best linear guess of the label, in the label's own unit
+logistic  the log-odds of a logistic fit
+direction the projection on the stored unit direction
+
+Not a judge from outside: it sees what the codec's encoder sees. A scorer of one's own answers for everything else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schemas.source import LabelType
+from schemas.steps import FitStep
+from stages.attributes import Column, Floats
+from stages.directions.closed_forms import hopeless_estimate
+from stages.directions.fit import FULL_MOMENTS_DIM, fit
+from stages.directions.regression import Regressed, Regression
+from stages.moments import Moments
+from stages.stage import Passes
+
+RIDGE = 1e-6
+"""λ as a share of the mean variance of a coordinate: keeps dimensions that never vary from blowing up."""
+LOGISTIC_L2 = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Score j of a latent z is coefficients[j]·z + intercept[j]."""
+
+    attributes: tuple[str, ...]
+    coefficients: Floats  # (J, d)
+    intercept: Floats  # (J,)
+    missing: Mapping[str, str]
+    """Attributes that cannot be read, and why."""
+
+    def __call__(self, latents: Floats) -> Floats:
+        """(n, d) → (n, J)."""
+        return np.asarray(latents @ self.coefficients.T + self.intercept)
+
+
+def directions_readout(vectors: Mapping[str, tuple[Floats, Floats]]) -> Readout:
+    """Projections on unit directions, measured from their means: attribute → (vector, mean)."""
+    weights = np.array([vector for vector, _ in vectors.values()])
+    offsets = np.array([-vector @ mean for vector, mean in vectors.values()])
+    return Readout(tuple(vectors), weights, offsets, {})
+
+
+def least_squares_readout(columns: Sequence[Column], *, dim: int) -> Passes[Any, Readout]:
+    """One pass over the rows that carry every label; two where a column that cannot be read must not cost the others rows."""
+    members = tuple(range(len(columns)))
+    state: Regressed = yield Regression(tuple(columns), members, dim, 0.0, True)
+    hopeless = {i: e.status for i, c in enumerate(columns) if (e := hopeless_estimate(state.counts, i, c))}
+    if any(state.counts.known[i] < state.counts.rows for i in hopeless):
+        members = tuple(i for i in members if i not in hopeless)
+        state = yield Regression(tuple(columns), members, dim, 0.0, True)
+    moments = state.complete[0].merged(state.complete[1])
+    found: dict[str, tuple[Floats, float]] = {}
+    missing = {columns[i].name: str(status) for i, status in hopeless.items()}
+    for at, i in enumerate(members):
+        if i not in hopeless and (moments.n < 3 or moments.yy[at, at] <= 0):
+            missing[columns[i].name] = "too_few" if moments.n < 3 else "constant"
+        elif i not in hopeless:
+            found[columns[i].name] = _solve(moments, at)
+    return _readout(found, missing, dim)
+
+
+def logistic_readout(
+    attributes: Mapping[str, LabelType], labels: Mapping[str, LabelType], *, dim: int
+) -> Passes[Any, Readout]:
+    """Log-odds of a logistic fit for each attribute (bool; a category gives one score a value)."""
+    step = FitStep(
+        name="readout", attributes=tuple(attributes), estimator="logistic", l2=LOGISTIC_L2, holdout=0.0
+    )
+    directions = yield from fit(step, attributes, dim=dim, labels=labels)
+    found: dict[str, tuple[Floats, float]] = {}
+    missing: dict[str, str] = {}
+    for one in directions:
+        if one.vector is None or one.raw_norm is None:
+            missing[one.attribute] = one.status
+        else:
+            found[one.attribute] = (one.vector * one.raw_norm, float(one.intercept or 0.0))
+    return _readout(found, missing, dim)
+
+
+def _solve(moments: Moments, at: int) -> tuple[Floats, float]:
+    covariance = moments.zz / (moments.n - 1)
+    ridge = RIDGE * float(np.trace(covariance)) / len(covariance)
+    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), moments.zy[:, at] / (moments.n - 1))
+    return weights, float(moments.y_mean[at] - weights @ moments.z_mean)
+
+
+def _readout(found: Mapping[str, tuple[Floats, float]], missing: Mapping[str, str], dim: int) -> Readout:
+    weights = np.array([w for w, _ in found.values()]).reshape(len(found), dim)
+    return Readout(tuple(found), weights, np.array([b for _, b in found.values()]), missing)
+
+
+MAX_DIM = FULL_MOMENTS_DIM
+"""`ols` keeps the covariance of all coordinates: up to this size."""
