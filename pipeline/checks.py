@@ -12,9 +12,9 @@ from pipeline.codec import CodecRef
 from pipeline.steps.components import check_components, component_names
 from pipeline.steps.fit import direction_name
 from pipeline.store.store import Store
-from schemas.errors import Problem
+from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
-from schemas.steps import ComponentsStep, EncodeStep, FitStep, Step, TraverseStep
+from schemas.steps import ComponentsStep, EncodeStep, EvaluateStep, FitStep, Step, TraverseStep
 from schemas.tables import label_types
 
 
@@ -59,8 +59,38 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
         case TraverseStep():
             yield from check_directions(step.directions, f"{at}.directions", known)
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)
+        case EvaluateStep():
+            yield from _evaluate(step, at, known)
         case _:
             pass
+
+
+def _evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
+    yield from check_directions(step.directions, f"{at}.directions", known)
+    yield from check_labels([*step.slices, *([step.group] if step.group else [])], at, known)
+    for name in step.slices:
+        if known.labels.get(name) in ("int", "float"):
+            fix = "declare it bool or category in source.labels.types, or slice by another label"
+            yield Problem(f"{at}.slices", name, f"a slice needs classes, and this is {known.labels[name]}.", fix)
+    if step.scorer != "reencode":
+        from stages.evaluation.scorer import scored_attributes  # loads torch: only for jobs that evaluate
+
+        try:
+            scored_attributes(step.scorer, step.scorer_options, allow_code=known.job.allow_code)
+        except JobError as error:
+            yield from (Problem(f"{at}.{p.field}", p.value, p.reason, p.fix) for p in error.problems)
+        if step.attributes is not None:
+            fix = "leave `attributes` out"
+            yield Problem(f"{at}.attributes", list(step.attributes), "your scorer names its own attributes.", fix)
+        return
+    yield from check_labels([name.split("=")[0] for name in step.attributes or ()], f"{at}.attributes", known)
+    for name in step.attributes or ():
+        if step.readout == "logistic" and known.labels.get(name) in ("int", "float"):
+            fix = "use readout: ols, or declare it bool or category in source.labels.types"
+            yield Problem(f"{at}.attributes", name, f"logistic needs classes, and this is {known.labels[name]}.", fix)
+    if known.codec and step.readout == "ols" and known.codec.latent.dim > 4096:
+        reason = f"keeps the covariance of all {known.codec.latent.dim} coordinates, more than 4096."
+        yield Problem(f"{at}.readout", "ols", reason, "use readout: direction or logistic, or a scorer of your own")
 
 
 def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:

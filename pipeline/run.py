@@ -26,6 +26,7 @@ from schemas.steps import (
     CompactStep,
     ComponentsStep,
     EncodeStep,
+    EvaluateStep,
     FitStep,
     IndexStep,
     InterpolateStep,
@@ -136,6 +137,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.codes import define
 
             return define
+        case EvaluateStep():
+            from pipeline.steps.evaluate import evaluate
+
+            return evaluate
         case RenderStep():
             from pipeline.steps.render import render
 

@@ -52,13 +52,19 @@ def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) ->
 
 
 def resolve_direction(name: str, ctx: Context) -> Direction:
-    """The stored direction of that name for this dataset and codec.
+    """The stored direction of that name for this dataset and codec; errors as `stored_direction`."""
+    row = stored_direction(name, ctx)
+    return Direction(name, np.array(row["vector"]), float(row["sigma"]), np.array(row["mean"]))
+
+
+def stored_direction(name: str, ctx: Context) -> dict[str, Any]:
+    """The directions table's row of that name for this dataset and codec.
 
     Raises SpaceMismatch when it exists for another codec only, JobError when it is unknown or its fit did not succeed.
     """
     table = ctx.store.directions()
-    columns = ["name", "fingerprint", "status", "vector", "sigma", "mean"]
-    rows = (
+    columns = ["name", "fingerprint", "status", "vector", "sigma", "mean", "attribute", "estimator", "auc"]
+    rows: list[dict[str, Any]] = (
         [r for b in table.scan(columns, where=f"dataset = '{ctx.job.dataset}'") for r in b.to_pylist()]
         if table.exists()
         else []
@@ -73,7 +79,7 @@ def resolve_direction(name: str, ctx: Context) -> Direction:
         raise JobError.one("directions", name, "no such direction.", did_you_mean(name, mine))
     if row["status"] != "ok":
         raise JobError.one("directions", name, f"its fit ended as `{row['status']}`.", "see `latentmill directions`")
-    return Direction(name, np.array(row["vector"]), float(row["sigma"]), np.array(row["mean"]))
+    return row
 
 
 def _pairs(step: InterpolateStep, latents: Table, version: int) -> list[Pair]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, Estimator, FitStep
+from schemas.steps.measures import EvaluateStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
@@ -22,6 +23,7 @@ Step = Annotated[
     | ComponentsStep
     | TraverseStep
     | InterpolateStep
+    | EvaluateStep
     | RenderStep
     | ReportStep,
     Field(discriminator="stage"),
@@ -36,6 +38,7 @@ __all__ = [
     "ComponentsStep",
     "EncodeStep",
     "Estimator",
+    "EvaluateStep",
     "FitStep",
     "IndexStep",
     "InterpolateStep",

@@ -39,7 +39,9 @@ class EvaluateStep(SelectionStep):
         description="reencode: the linear score is fitted on the labels (ols, logistic), or is the direction's own projection",
     )
     identity: bool = Field(True, description="encode decoded pictures again to see what else moved than the direction")
-    slices: tuple[str, ...] = Field((), description="labels (bool, category) whose values are compared: where an edit fails")
+    slices: tuple[str, ...] = Field(
+        (), description="labels (bool, category) whose values are compared: where an edit fails"
+    )
     masks: dict[str, Box] = Field(
         default_factory=dict,
         description="direction → [top, left, bottom, right], shares of the picture's sides: where its edit belongs",
@@ -59,7 +61,9 @@ class EvaluateStep(SelectionStep):
     def _boxes(cls, masks: dict[str, Box]) -> dict[str, Box]:
         for top, left, bottom, right in masks.values():
             if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
-                raise ValueError("a mask is [top, left, bottom, right] with 0 ≤ top < bottom ≤ 1 and 0 ≤ left < right ≤ 1")
+                raise ValueError(
+                    "a mask is [top, left, bottom, right] with 0 ≤ top < bottom ≤ 1 and 0 ≤ left < right ≤ 1"
+                )
         return masks
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ class Evaluation:
         known = named.is_valid().to_numpy(zero_copy_only=False)
         return np.where(known, hash_ids(named.fill_null("")), hashes)
 
-    def _add(self, state: Effects, model: "_Model", latents: Floats, weights: Floats, slices: Floats) -> None:
+    def _add(self, state: Effects, model: "_Model", latents: npt.NDArray[Any], weights: Floats, slices: Floats) -> None:
         clock = _Clock(state.seconds)
         pictures, good = model.decode(self._codes(latents), self.design.pictures)
         state.not_decoded += int((~good).sum())
@@ -205,7 +205,7 @@ class Evaluation:
             assert self.design.readout is not None and encoded is not None
             scores = self.design.readout(encoded.reshape(n * count, -1))
         scores = scores.reshape(n, count, -1)
-        good = np.isfinite(scores).all(axis=(1, 2))
+        good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=(1, 2)))
         if encoded is not None:
             good &= np.isfinite(encoded).all(axis=(1, 2))
         return scores, encoded, good
@@ -221,7 +221,7 @@ class _Model:
     @torch.inference_mode()
     def decode(self, codes: npt.NDArray[np.float32], count: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
         """codes (n, count, d) → pictures of the rows of which all could be made, and which rows those are."""
-        usable = np.isfinite(codes).all(axis=(1, 2))
+        usable = np.asarray(np.isfinite(codes).all(axis=(1, 2)))
         flat = torch.from_numpy(codes[usable].reshape(-1, *self.codec.latent.shape)).to(self._device)
         outcome: Outcome = self._decode(flat)
         whole = np.ones(int(usable.sum()), bool)

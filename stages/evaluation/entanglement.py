@@ -14,6 +14,7 @@ Both are ratios of effects in σ of the scores; `in_score_units` gives them in t
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +58,7 @@ def label_correlations(sums: Floats, columns: Sequence[Column], *, confidence: f
     for i, first in enumerate(columns):
         for j in range(i + 1, len(columns)):
             count = float(n[i, j])
-            about = {"subject": first.name, "target": columns[j].name, "n": int(count)}
+            about: dict[str, Any] = {"subject": first.name, "target": columns[j].name, "n": int(count)}
             if count < 4:
                 yield Measurement("label_correlation", status=TOO_FEW, **about)
                 continue
@@ -66,7 +67,10 @@ def label_correlations(sums: Floats, columns: Sequence[Column], *, confidence: f
                 yield Measurement("label_correlation", status="constant", **about)
                 continue
             r = float(np.clip((xy[i, j] - x[i, j] * y[i, j] / count) / math.sqrt(spread), -1, 1))
-            centre, reach = math.atanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)), normal_quantile(confidence) / math.sqrt(count - 3)
+            centre, reach = (
+                math.atanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)),
+                normal_quantile(confidence) / math.sqrt(count - 3),
+            )
             yield Measurement(
                 "label_correlation", r, low=math.tanh(centre - reach), high=math.tanh(centre + reach), **about
             )
@@ -87,7 +91,9 @@ def leaks(found: Results) -> Iterator[Measurement]:
             continue
         for j, attribute in enumerate(found.design.attributes):
             if j != target:
-                yield _leak(found, "leak", leak(found, i, target, j), (target, j), found.design.edits[i].name, attribute, i)
+                yield _leak(
+                    found, "leak", leak(found, i, target, j), (target, j), found.design.edits[i].name, attribute, i
+                )
 
 
 def data_or_model(found: Results) -> Iterator[Measurement]:

@@ -79,10 +79,10 @@ def preservation(found: Results, i: int, target: int | None) -> Iterator[Measure
             "preservation", moved[:, :, j].mean(axis=1), subject=edit.name, target=found.design.attributes[j], unit="σ"
         )
     if others:
-        yield found.measurement(
-            "side_effect", np.nanmean(moved[:, :, others], axis=(1, 2)), subject=edit.name, unit="σ"
-        ) if np.isfinite(moved[:, :, others]).any(axis=(1, 2)).all() else Measurement(
-            "side_effect", subject=edit.name, status="constant_score"
+        yield (
+            found.measurement("side_effect", np.nanmean(moved[:, :, others], axis=(1, 2)), subject=edit.name, unit="σ")
+            if np.isfinite(moved[:, :, others]).any(axis=(1, 2)).all()
+            else Measurement("side_effect", subject=edit.name, status="constant_score")
         )
     if found.design.identity:
         cosines = found.mean("identity")[:, i]
@@ -111,7 +111,9 @@ def locality(found: Results, i: int, target: int | None) -> Iterator[Measurement
         if change[0] > 0:
             yield found.measurement("locality_mask", ratio(inside, change), subject=edit.name)
         else:
-            yield Measurement("locality_mask", subject=edit.name, status="no_change", message="the edit changes no pixel")
+            yield Measurement(
+                "locality_mask", subject=edit.name, status="no_change", message="the edit changes no pixel"
+            )
     if target is not None and len(found.design.attributes) > 1:
         yield found.measurement(
             "leak_share", 1 - own_share(found, i, target), subject=edit.name, target=found.design.attributes[target]

@@ -41,6 +41,13 @@ class Readout:
         """(n, d) → (n, J)."""
         return np.asarray(latents @ self.coefficients.T + self.intercept)
 
+    def only(self, wanted: Sequence[str]) -> "Readout":
+        """The scores of these attributes alone."""
+        kept = [i for i, name in enumerate(self.attributes) if name in wanted]
+        missing = {name: why for name, why in self.missing.items() if name in wanted}
+        names = tuple(self.attributes[i] for i in kept)
+        return Readout(names, self.coefficients[kept], self.intercept[kept], missing)
+
 
 def directions_readout(vectors: Mapping[str, tuple[Floats, Floats]]) -> Readout:
     """Projections on unit directions, measured from their means: attribute → (vector, mean)."""
@@ -72,9 +79,7 @@ def logistic_readout(
     attributes: Mapping[str, LabelType], labels: Mapping[str, LabelType], *, dim: int
 ) -> Passes[Any, Readout]:
     """Log-odds of a logistic fit for each attribute (bool; a category gives one score a value)."""
-    step = FitStep(
-        name="readout", attributes=tuple(attributes), estimator="logistic", l2=LOGISTIC_L2, holdout=0.0
-    )
+    step = FitStep(name="readout", attributes=tuple(attributes), estimator="logistic", l2=LOGISTIC_L2, holdout=0.0)
     directions = yield from fit(step, attributes, dim=dim, labels=labels)
     found: dict[str, tuple[Floats, float]] = {}
     missing: dict[str, str] = {}
@@ -89,7 +94,9 @@ def logistic_readout(
 def _solve(moments: Moments, at: int) -> tuple[Floats, float]:
     covariance = moments.zz / (moments.n - 1)
     ridge = RIDGE * float(np.trace(covariance)) / len(covariance)
-    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), moments.zy[:, at] / (moments.n - 1))
+    weights = np.asarray(
+        np.linalg.solve(covariance + ridge * np.eye(len(covariance)), moments.zy[:, at] / (moments.n - 1)), np.float64
+    )
     return weights, float(moments.y_mean[at] - weights @ moments.z_mean)
 
 

@@ -5,6 +5,7 @@ same bootstrap, so images of one group never count twice. Benjamini–Hochberg o
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,7 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
     names = [one.name for one in found.design.slices]
     weight, slope = found.sums("slice"), found.sums("slice_slope")
     cells = [
-        (i, target, s)
-        for i, target in enumerate(found.design.targets)
-        if target is not None
-        for s in range(len(names))
+        (i, target, s) for i, target in enumerate(found.design.targets) if target is not None for s in range(len(names))
     ]
     tested = []
     for i, target, s in cells:
@@ -37,7 +35,7 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
         tested.append((inside, inside - outside, int(weight[0, s]), p))
     q_values = benjamini_hochberg([p for *_, p in tested])
     for (i, target, s), (inside, difference, n, p), q in zip(cells, tested, q_values, strict=True):
-        about = {"subject": found.design.edits[i].name, "target": names[s], "unit": "σ"}
+        about: dict[str, Any] = {"subject": found.design.edits[i].name, "target": names[s], "unit": "σ"}
         if p is None:
             yield Measurement("slice_effect", n=n, status=TOO_FEW, message=f"{n} images in this slice", **about)
             continue

@@ -1,0 +1,209 @@
+"""The evaluate step: stored directions tried on selected rows; pictures are decoded and scored where the workers are.
+
+Three kinds of pass: labels alone (which go together), latents and labels of all rows (linear scores, where those are the
+scorer), and the one that costs: every edit of every selected row decoded and scored.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from pipeline.context import Context
+from pipeline.measurements import store_measurements
+from pipeline.selection import selection_clause
+from pipeline.steps.codes import stored_direction
+from pipeline.steps.fit import drive
+from schemas.errors import JobError
+from schemas.job import did_you_mean
+from schemas.measurements import OK, Measurement
+from schemas.source import LabelType
+from schemas.steps import EvaluateStep
+from schemas.tables import label_types
+from stages.attributes import Census, Column
+from stages.evaluation.bake_off import bake_off
+from stages.evaluation.design import Design, Edit, Slice
+from stages.evaluation.effects import CodecSource, Effects, Evaluation
+from stages.evaluation.entanglement import (
+    LabelCorrelation,
+    data_or_model,
+    direction_cosines,
+    label_correlations,
+    leaks,
+)
+from stages.evaluation.questions import questions
+from stages.evaluation.readout import Readout, directions_readout, least_squares_readout, logistic_readout
+from stages.evaluation.replicates import Results
+from stages.evaluation.scorer import scored_attributes
+from stages.evaluation.slices import slices
+
+MAX_SLICES = 64
+SPLIT_PICTURES = 4096
+"""Pictures decoded for one split: some seconds of work, and no more lost when a worker dies."""
+
+
+def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
+    """Runs the step; returns how many images were evaluated, how many left, and where the time went."""
+    latents = ctx.latents
+    version = latents.version
+    schema = latents.schema
+    known = label_types(schema.field("labels").type) if "labels" in schema.names else {}
+    edits = tuple(_edit(name, step, ctx) for name in step.directions)
+    own = step.scorer != "reencode"
+    readout = None if own else _readout(step, ctx, edits, known, version)
+    attributes = (
+        scored_attributes(step.scorer, step.scorer_options, allow_code=ctx.job.allow_code)
+        if readout is None
+        else readout.attributes
+    )
+    design = Design(
+        edits=edits,
+        strengths=tuple(sorted(s for s in step.strengths if s)),
+        unit=step.unit,
+        attributes=attributes,
+        readout=readout,
+        slices=_slices(step, ctx, known, version),
+        group=step.group,
+        identity=step.identity,
+        replicates=step.replicates,
+        seed=step.seed,
+    )
+    source = CodecSource(ctx.codec.spec, ctx.codec.load, ctx.codec.allow_code)
+    stage = Evaluation(design, source, scorer=step.scorer if own else None, scorer_options=step.scorer_options)
+    splits = latents.splits(
+        columns=["id", "latent", *(["labels"] if known else [])],
+        where=selection_clause(step, latents, version),
+        version=version,
+        rows=max(1, SPLIT_PICTURES // design.pictures),
+    )
+    if not splits.rows:
+        raise JobError.one(f"{step.name}.where", step.where, "no row is left to evaluate.", "loosen the filter")
+    ctx.started_step(step, total=splits.rows)
+    state: Effects = ctx.executor.reduce(splits, stage)
+    found = list(_measured(step, ctx, design, state, known, version, readout))
+    store_measurements(step, ctx, found, version=version)
+    left = state.non_finite + state.not_decoded + state.not_scored
+    ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=left, total=splits.rows)
+    if left:
+        ctx.notice(f"{step.name}: {left} of {splits.rows} images left out, see the measurement `left_out`")
+    spent = {kind: round(seconds, 3) for kind, seconds in state.seconds.items()}
+    return {
+        "rows": state.rows,
+        "left_out": left,
+        "pictures": state.rows * design.pictures,
+        "measurements": len(found),
+        "spent": spent,
+    }
+
+
+def _measured(
+    step: EvaluateStep,
+    ctx: Context,
+    design: Design,
+    state: Effects,
+    known: dict[str, LabelType],
+    version: int,
+    readout: Readout | None,
+) -> Iterator[Measurement]:
+    for reason, count in (
+        ("non_finite", state.non_finite),
+        ("not_decoded", state.not_decoded),
+        ("not_scored", state.not_scored),
+    ):
+        yield Measurement("left_out", float(count), target=reason, n=state.rows, status=reason if count else OK)
+    for attribute, why in readout.missing.items() if readout else ():
+        reason = "its labels give no linear score, so it is not measured"
+        yield Measurement("score_sigma", target=attribute, status=why, message=reason)
+    results = Results(design, state, step.confidence)
+    rate = step.false_discoveries
+    yield from chain(
+        questions(results, false_discoveries=rate),
+        direction_cosines(design.edits),
+        leaks(results),
+        data_or_model(results),
+        slices(results, false_discoveries=rate),
+        bake_off(results),
+    )
+    columns = [c for name in design.attributes if (c := _column(name, known)) is not None]
+    if len(columns) > 1:
+        sums = ctx.executor.reduce(
+            ctx.latents.splits(columns=["labels"], version=version), LabelCorrelation(tuple(columns))
+        )
+        yield from label_correlations(sums, columns, confidence=step.confidence)
+
+
+def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:
+    row = stored_direction(name, ctx)
+    sigma = float(row["sigma"] or 0.0)
+    if step.unit == "sigma" and not sigma > 0:
+        reason = f"along it the data's standard deviation is {sigma:g}."
+        raise JobError.one(f"{step.name}.unit", name, reason, "use unit: latent")
+    return Edit(
+        name=name,
+        attribute=row["attribute"] or "",
+        estimator=row["estimator"],
+        vector=np.array(row["vector"], np.float64),
+        mean=np.array(row["mean"], np.float64),
+        sigma=sigma,
+        auc=row["auc"],
+        mask=step.masks.get(name),
+    )
+
+
+def _readout(
+    step: EvaluateStep, ctx: Context, edits: tuple[Edit, ...], known: dict[str, LabelType], version: int
+) -> Readout:
+    wanted = step.attributes or tuple(dict.fromkeys(edit.attribute for edit in edits if edit.attribute))
+    if step.readout == "direction":
+        first = {edit.attribute: edit for edit in reversed(edits)}
+        return directions_readout({n: (first[n].vector, first[n].mean) for n in wanted if n in first})
+    columns = [_needed_column(name, step, known) for name in wanted]
+    splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
+    dim = ctx.codec.latent.dim
+    if step.readout == "ols":
+        found: Readout = drive(least_squares_readout(columns, dim=dim), ctx.executor, splits)
+    else:
+        types = {column.label: known[column.label] for column in columns}
+        found = drive(logistic_readout(types, known, dim=dim), ctx.executor, splits).only(wanted)
+    if not found.attributes:
+        said = ", ".join(f"{name}: {why}" for name, why in found.missing.items())
+        raise JobError.one(f"{step.name}.attributes", list(wanted), f"none can be scored ({said}).")
+    return found
+
+
+def _needed_column(name: str, step: EvaluateStep, known: dict[str, LabelType]) -> Column:
+    column = _column(name, known)
+    if column is None:
+        reason = "is no label, so no score can be fitted to it."
+        fix = f"{did_you_mean(name, known)} Or use readout: direction, or a scorer of your own"
+        raise JobError.one(f"{step.name}.attributes", name, reason, fix)
+    return column
+
+
+def _column(name: str, known: dict[str, LabelType]) -> Column | None:
+    """`smiling`, or one value of a category against the others: `hair=red`."""
+    label, _, value = name.partition("=")
+    if known.get(label) == "category" and value:
+        return Column(name, label, "category", value)
+    return Column(name, name, known[name]) if known.get(name, "category") != "category" else None
+
+
+def _slices(step: EvaluateStep, ctx: Context, known: dict[str, LabelType], version: int) -> tuple[Slice, ...]:
+    categories = tuple(name for name in step.slices if known[name] == "category")
+    values: dict[str, Iterable[str]] = {}
+    if categories:
+        splits = ctx.latents.splits(columns=["labels"], version=version)
+        counts = ctx.executor.reduce(splits, Census(categories))
+        values = {name: sorted(counts[name] or ()) for name in categories}
+    found = []
+    for name in step.slices:
+        if known[name] == "bool":
+            column = Column(name, name, "bool")
+            found += [Slice(f"{name}=true", column), Slice(f"{name}=false", column, holds=False)]
+        else:
+            found += [Slice(f"{name}={v}", Column(f"{name}={v}", name, "category", v)) for v in values[name]]
+    if len(found) > MAX_SLICES or any(not values[name] for name in categories):
+        reason = f"these labels make {len(found)} slices, or none; at most {MAX_SLICES} are compared."
+        raise JobError.one(f"{step.name}.slices", list(step.slices), reason, "slice by fewer, coarser labels")
+    return tuple(found)

@@ -1,0 +1,110 @@
+"""The evaluate step from job to measurements, on the exact codec, where what an edit does is known in closed form."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.run import run_job
+from pipeline.store.store import Store
+from schemas.errors import JobError
+from schemas.job import parse_job
+from tests.jobs import job_data, make_images
+
+FITS = [
+    {"stage": "encode"},
+    {"stage": "fit", "attributes": ["bright", "round"], "holdout": 0},
+    {"stage": "fit", "name": "plain", "attributes": ["bright"], "estimator": "mean_difference", "holdout": 0},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("evaluate"), 60)
+
+
+def measured(folder: Path, out: Path, step: dict[str, Any], **changes: Any) -> dict[tuple[str, str, str], Any]:
+    job = parse_job(job_data(folder, out / "store", steps=[*FITS, {"stage": "evaluate", **step}], **changes))
+    run_job(job, report=lambda event: None)
+    rows = [r for b in Store.open(job.store).measurements().scan() for r in b.to_pylist()]
+    return {(r["metric"], r["subject"], r["target"]): r for r in rows}
+
+
+def directions(out: Path) -> dict[str, dict[str, Any]]:
+    return {r["name"]: r for b in Store.open(str(out / "store")).directions().scan() for r in b.to_pylist()}
+
+
+def test_effects_are_those_of_the_exact_codec(folder: Path, tmp_path: Path) -> None:
+    step = {"directions": ["bright", "round"], "strengths": [-0.5, 0.5], "readout": "direction", "slices": ["round"]}
+    found = measured(folder, tmp_path, step)
+    stored = directions(tmp_path)
+    for name in ("bright", "round"):
+        for other in ("bright", "round"):
+            # Reading is v·z and decoding undoes encoding: one σ of strength moves a score by σ·cos.
+            cosine = float(np.dot(stored[name]["vector"], stored[other]["vector"]))
+            expected = stored[name]["sigma"] * cosine / found["score_sigma", "", other]["value"]
+            cell = found["effect", name, other]
+            assert cell["value"] == pytest.approx(expected, abs=0.02), (name, other)
+            assert cell["low"] - 0.01 <= expected <= cell["high"] + 0.01
+            assert (cell["n"], cell["status"]) == (60, "ok")
+    assert found["linearity", "bright", "bright"]["value"] == pytest.approx(1, abs=1e-3)
+    assert found["hit_rate", "bright", "bright"]["value"] == 1
+    assert found["identity_cosine", "bright", ""]["value"] > 0.999
+    assert found["direction_cosine", "bright", "round"]["value"] == pytest.approx(
+        float(np.dot(stored["bright"]["vector"], stored["round"]["vector"]))
+    )
+    assert {t for m, _, t in found if m == "slice_effect"} == {"round=true", "round=false"}
+    assert found["slice_interaction", "bright", "round=true"]["status"] == "ok"
+    assert "label_correlation" in {m for m, _, _ in found}
+
+
+def test_fitted_scores_rank_the_estimators_of_one_attribute(folder: Path, tmp_path: Path) -> None:
+    step = {"directions": ["bright", "plain.bright", "round"], "strengths": [1], "where": "labels.round = true"}
+    found = measured(folder, tmp_path, step)
+    ranks = [json.loads(found["bake_off", n, "bright"]["detail"])["rank"] for n in ("bright", "plain.bright")]
+    assert sorted(ranks) == [1, 2]
+    assert ("leak_data", "bright", "round") in found
+    assert ("leak_model", "bright", "round") in found
+    assert found["effect", "bright", "bright"]["value"] > 0.5
+    assert 10 < found["effect", "bright", "bright"]["n"] < 60
+
+
+def test_a_scorer_of_ones_own(folder: Path, tmp_path: Path) -> None:
+    step = {
+        "directions": ["bright", "round"],
+        "scorer": "tests.brightness:Brightness",
+        "scorer_options": {"gain": 2.0},
+        "identity": False,
+    }
+    found = measured(folder, tmp_path, step, allow_code=True)
+    assert found["edit_strength", "bright", "bright"]["value"] > 0.3
+    assert found["edit_strength", "round", ""]["status"] == "no_target"
+    assert found["effect", "round", "corner"]["value"] is not None
+    assert not any(metric == "identity_cosine" for metric, _, _ in found)
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "value"),
+    [
+        ({"directions": ["brihgt"]}, "directions", "brihgt"),
+        ({"directions": ["bright"], "slices": ["shade"]}, "slices", "shade"),
+        ({"directions": ["bright"], "attributes": ["hair"]}, "attributes", "hair"),
+        ({"directions": ["bright"], "group": "who"}, "", "who"),
+        ({"directions": ["bright"], "scorer": "tests.brightness:Brightness"}, "scorer", None),
+        ({"directions": ["bright"], "readout": "logistic", "attributes": ["shade"]}, "attributes", "shade"),
+        ({"directions": ["bright"], "strengths": [0]}, "strengths", None),
+        ({"directions": ["bright"], "masks": {"round": [0, 0, 1, 1]}}, "masks", "round"),
+        ({"directions": ["bright"], "masks": {"bright": [0.5, 0, 0.2, 1]}}, "masks", None),
+        ({"directions": ["bright"], "where": "labels.bright IS NULL"}, "where", None),
+    ],
+)
+def test_bad_jobs_name_field_and_value(
+    folder: Path, tmp_path: Path, step: dict[str, Any], field: str, value: Any
+) -> None:
+    with pytest.raises(JobError) as caught:
+        measured(folder, tmp_path, step)
+    problem = caught.value.problems[0]
+    assert field in problem.field
+    assert value is None or problem.value == value
