@@ -84,6 +84,9 @@ def summary_line(counts: dict[str, Any]) -> str:
             skipped = f", {counts['already']:,} were there" if counts["already"] else ""
             odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""
             return f"{counts['written']:,} frames drawn into {counts['to']}{skipped}{odd}"
+        case "evaluate":
+            left = f", {counts['left_out']:,} left out" if counts["left_out"] else ""
+            return f"{counts['pictures']:,} pictures of {counts['rows']:,} images{left}, {counts['measurements']:,} numbers"
         case _:
             return str(counts.get("written", ""))
 

@@ -154,10 +154,12 @@ def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:
 def _readout(
     step: EvaluateStep, ctx: Context, edits: tuple[Edit, ...], known: dict[str, LabelType], version: int
 ) -> Readout:
-    wanted = step.attributes or tuple(dict.fromkeys(edit.attribute for edit in edits if edit.attribute))
+    first = {edit.attribute: edit for edit in reversed(edits)}
     if step.readout == "direction":
-        first = {edit.attribute: edit for edit in reversed(edits)}
-        return directions_readout({n: (first[n].vector, first[n].mean) for n in wanted if n in first})
+        return directions_readout({n: (e.vector, e.mean) for n, e in first.items() if n in (step.attributes or first)})
+    # Directions that no labels made have names of their own: what they move is asked of all labels.
+    named = tuple(name for name in dict.fromkeys(e.attribute for e in edits) if _column(name, known) is not None)
+    wanted = step.attributes or named or tuple(name for name in known if _column(name, known) is not None)
     columns = [_needed_column(name, step, known) for name in wanted]
     splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
     dim = ctx.codec.latent.dim
