@@ -4,7 +4,7 @@ bool → one 0/1 column; int, float → one column; category → one 0/1 column 
 against all the others. A missing label is a gap in its own column only; it is never filled in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.source import LabelType
+from stages.row_hash import Hashes, salted
 
 MAX_VALUES = 256
 """Most values a category may have and still be fitted one value against the rest."""
@@ -23,6 +24,31 @@ ValueCounts = dict[str, dict[str, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A row's key (see `row_keys`): the score's bits, and the hash that tells equal scores apart."""
+
+    score: int
+    tie: int
+
+    @property
+    def value(self) -> float:
+        bits = self.score ^ 2**63 if self.score >= 2**63 else ~self.score & 2**64 - 1
+        return float(np.uint64(bits).view(np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Where a number's two classes end: keys up to `low` are negative, from `high` on positive, the others unknown.
+
+    `tied`: there are no two classes, and every row is unknown.
+    """
+
+    low: Cut | None
+    high: Cut | None
+    tied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One fitted column: the label it reads, and for a category the value that counts as positive."""
 
@@ -30,11 +56,13 @@ class Column:
     label: str
     kind: LabelType
     value: str | None = None
+    cuts: Cuts | None = None
+    """Set where a number is read as two classes."""
 
     @property
     def binary(self) -> bool:
         """Two classes, not a number."""
-        return self.kind in ("bool", "category")
+        return self.kind in ("bool", "category") or self.cuts is not None
 
 
 def columns_of(attributes: Mapping[str, LabelType], values: Mapping[str, Sequence[str]]) -> tuple[Column, ...]:
@@ -50,9 +78,12 @@ def columns_of(attributes: Mapping[str, LabelType], values: Mapping[str, Sequenc
     )
 
 
-def read_labels(labels: pa.StructArray, columns: Sequence[Column]) -> tuple[Floats, Bools]:
+def read_labels(
+    labels: pa.StructArray, columns: Sequence[Column], hashes: Callable[[], Hashes] | None = None
+) -> tuple[Floats, Bools]:
     """(values, known), each (rows, columns); a value is 0 where it is not known. NaN and infinity are not known.
 
+    `hashes`: of the rows' ids, needed where a column has cuts.
     A column lies together in memory: passes work column by column.
     """
     values = np.zeros((len(columns), len(labels)))
@@ -62,6 +93,9 @@ def read_labels(labels: pa.StructArray, columns: Sequence[Column]) -> tuple[Floa
         if column.label not in arrays:
             arrays[column.label] = pc.struct_field(labels, column.label)
         values[i], known[i] = _read(arrays[column.label], column)
+        if column.cuts is not None:
+            assert hashes is not None
+            values[i], known[i] = _ends(values[i], known[i], column.cuts, hashes())
     return values.T, known.T
 
 
@@ -69,10 +103,30 @@ def _read(array: pa.Array, column: Column) -> tuple[npt.NDArray[np.generic], Boo
     known: Bools | bool = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else True
     if column.kind == "category":
         array = pc.equal(array, column.value)
-    numbers = (array.fill_null(False) if column.binary else array.fill_null(0)).to_numpy(zero_copy_only=False)
+    numbers = (array.fill_null(False) if column.kind in ("bool", "category") else array.fill_null(0)).to_numpy(
+        zero_copy_only=False
+    )
     if column.kind == "float" and not (finite := np.isfinite(numbers)).all():
         return np.where(finite, numbers, 0.0), known & finite
     return numbers, known
+
+
+def _ends(scores: Floats, known: Bools, cuts: Cuts, hashes: Hashes) -> tuple[Floats, Bools]:
+    """(1 for a positive and 0 otherwise, whether the row is in either class)."""
+    if cuts.tied or cuts.low is None or cuts.high is None:
+        return np.zeros(len(scores)), np.zeros(len(scores), bool)
+    score, tie = row_keys(scores, hashes)
+    low, high = cuts.low, cuts.high
+    negative = (score < np.uint64(low.score)) | ((score == np.uint64(low.score)) & (tie <= np.uint64(low.tie)))
+    positive = (score > np.uint64(high.score)) | ((score == np.uint64(high.score)) & (tie >= np.uint64(high.tie)))
+    return (positive & known).astype(np.float64), known & (positive | negative)
+
+
+def row_keys(scores: Floats, hashes: Hashes) -> tuple[Hashes, Hashes]:
+    """Two unsigned words a row whose order is that of the scores, and of a hash of the id where scores are equal."""
+    bits = (np.ascontiguousarray(scores) + 0.0).view(np.uint64)  # + 0.0 makes −0 the same number as 0
+    top = np.uint64(2**63)
+    return np.where(bits & top, ~bits, bits | top), salted(hashes, "equal scores")
 
 
 @dataclass(frozen=True)

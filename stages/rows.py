@@ -66,7 +66,7 @@ def _block(batch: pa.RecordBatch, columns: Sequence[Column], holdout: float) -> 
     if dropped:
         latents, batch = latents[finite], batch.filter(pa.array(finite))
     labels = batch.column("labels")
-    values, known = read_labels(labels, columns)
+    values, known = read_labels(labels, columns, lambda: hash_ids(batch.column("id")))
     return Block(batch.column("id"), latents, labels, values, known, holdout, dropped)
 
 

@@ -7,7 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from schemas.base import broken_rule
 from schemas.steps.base import SelectionStep
 
-Estimator = Literal["mean_difference", "balanced_mean_difference", "ols", "ridge", "lda", "logistic"]
+Estimator = Literal[
+    "mean_difference", "balanced_mean_difference", "class_means", "ols", "ridge", "lda", "logistic", "svm"
+]
 
 
 class FitStep(SelectionStep):
@@ -23,7 +25,7 @@ class FitStep(SelectionStep):
     l2: float | None = Field(
         None,
         ge=0,
-        description="ridge penalty, scikit-learn's `alpha`, and `C = 1/l2` for logistic; default: 0, and for ridge the best by cross-validation",
+        description="ridge penalty, scikit-learn's `alpha`, and `C = 1/l2` for logistic and svm; default: 0, for svm 1, and for ridge the best by cross-validation",
     )
     folds: int | None = Field(
         None, ge=2, le=20, description="ridge without l2: parts of the cross-validation; default: 5"
@@ -31,6 +33,16 @@ class FitStep(SelectionStep):
     shrinkage: float | Literal["auto"] | None = Field(
         None,
         description="lda: share of the mean variance mixed into the covariance, 0 to 1, or `auto` (Ledoit-Wolf); default: auto",
+    )
+    pattern: bool = Field(
+        False,
+        description="ridge, lda, logistic, svm: store what changes in the codes with the score (Haufe's pattern), not the classifier's normal",
+    )
+    extremes: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="numbers as two classes: the top and the bottom share of the rows by score; InterFaceGAN takes 0.02",
     )
     holdout: float = Field(
         0.2,

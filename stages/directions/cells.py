@@ -145,6 +145,14 @@ def class_pairs(cells: Cells, stage: CellPass, column: int) -> ClassPairs:
     )
 
 
+def classes_with(columns: Sequence[Column], pairs: Sequence[ClassPairs], column: int) -> tuple[list[GroupMoments], int]:
+    """Every class of the label that `column` is of, and which of them the column is."""
+    if columns[column].kind != "category":
+        return [pairs[column].positive, pairs[column].negative], 0
+    same = [i for i, other in enumerate(columns) if other.label == columns[column].label]
+    return [pairs[i].positive for i in same], same.index(column)
+
+
 def _classes(
     groups: GroupMoments, stage: CellPass, column: int, value: bool | int | str | None
 ) -> tuple[GroupMoments, GroupMoments]:

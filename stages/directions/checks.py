@@ -12,12 +12,15 @@ NUMBERS = ("ols", "ridge")
 """Estimators that take numbers as well as classes."""
 OPTIONS = {
     "controls": (("balanced_mean_difference",), "has no controls"),
-    "l2": (("ols", "ridge", "logistic"), "has no penalty"),
+    "l2": (("ols", "ridge", "logistic", "svm"), "has no penalty"),
     "folds": (("ridge",), "chooses nothing by cross-validation"),
+    "pattern": (("ridge", "lda", "logistic", "svm"), "has no classifier's filter"),
+    "extremes": (("mean_difference", "lda", "logistic", "svm"), "takes numbers as they are, or classes alone"),
     "shrinkage": (("lda",), "has no covariance to shrink"),
 }
 """Options that only some estimators have, and what is said of the others."""
 DEFAULT_FOLDS = 5
+DEFAULT_SVM_L2 = 1.0
 
 
 def check_fit(
@@ -32,13 +35,18 @@ def check_fit(
     problems.extend(_check_types(step, labels, attributes))
     for option, (estimators, said) in OPTIONS.items():
         value = getattr(step, option)
-        if value not in (None, 0.0) and step.estimator not in estimators:
+        if value not in (None, False, 0.0) and step.estimator not in estimators:
             fix = f"remove it, or use estimator: {' or '.join(estimators)}"
             value = list(value) if isinstance(value, tuple) else value
             problems.append(Problem(f"{at}.{option}", value, f"{step.estimator} {said}.", fix))
     if step.folds is not None and step.l2 is not None:
         reason = "a given l2 leaves nothing to choose."
         problems.append(Problem(f"{at}.folds", step.folds, reason, "remove one of the two"))
+    if step.estimator == "svm" and step.l2 == 0:
+        reason = "a margin without a penalty has no single best plane."
+        problems.append(
+            Problem(f"{at}.l2", 0.0, reason, "set l2 above 0 (LinearSVC's C = 1/l2), or leave it out for 1")
+        )
     problems.extend(_check_memory(step, dim))
     return problems
 
@@ -49,9 +57,13 @@ def folds_of(step: FitStep) -> int:
 
 
 def _check_types(step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str]) -> Iterator[Problem]:
-    for name in attributes:
+    numbers = [name for name in attributes if labels.get(name) in ("int", "float")]
+    if step.extremes is not None and not numbers:
+        fix = "remove it, or fit an attribute that is a number"
+        yield Problem(f"{step.name}.extremes", step.extremes, "none of the attributes is a number.", fix)
+    for name in [] if step.extremes is not None else attributes:
         if step.estimator not in NUMBERS and labels.get(name) in ("int", "float"):
-            fix = f"use estimator: {' or '.join(NUMBERS)}, or declare it bool or category in source.labels.types"
+            fix = f"use estimator: {' or '.join(NUMBERS)}, declare it bool or category in source.labels.types, or set extremes (its top and bottom share)"
             yield Problem(
                 f"{step.name}.attributes", name, f"{step.estimator} needs classes, and this is {labels[name]}.", fix
             )

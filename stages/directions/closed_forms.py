@@ -13,7 +13,7 @@ import numpy as np
 from stages.attributes import Column, Floats, LabelCounts
 from stages.directions.cells import ClassPairs
 from stages.directions.direction import Estimate, Evidence, FitStatus
-from stages.moments import Moments
+from stages.moments import GroupMoments, Moments
 
 COLLINEAR_EIGENVALUE = 1e-10
 """Eigenvalues of the labels' correlation matrix below this share of the largest count as zero."""
@@ -40,6 +40,32 @@ def difference_of_means(pairs: ClassPairs) -> Estimate:
         _cell_message(pairs, both, share),
         coefficients=coefficients,
         standard_error=_welch(pairs, both, share),
+        intercept=float(-coefficients @ middle),
+    )
+
+
+def centred_class_mean(classes: Sequence[GroupMoments], of: int, rest: GroupMoments) -> Estimate:
+    """m_c less the mean of all K class means, each class counting once, however many rows it has.
+
+    `classes`: one statistic of one group a class; `rest`: all rows of the other classes. The standard error is Welch's.
+    """
+    evidence = Evidence.of_classes(int(classes[of].n[0]), int(rest.n[0]))
+    if (status := class_status(evidence)) is not FitStatus.OK:
+        return Estimate(status, evidence)
+    seen = [c for c in classes if c.n[0]]
+    weights = np.array([float(c is classes[of]) for c in seen]) - 1 / len(seen)
+    # Weights add up to zero, so the common origin leaves before it can cost a digit.
+    origin = classes[of].origin
+    coefficients = np.asarray(sum(w * (c.offset[0] + (c.origin - origin)) for w, c in zip(weights, seen, strict=True)))
+    few = any(c.n[0] < 2 for c in seen)
+    variance = sum(w**2 * c.scatter[0] / max(c.n[0] - 1, 1) / c.n[0] for w, c in zip(weights, seen, strict=True))
+    middle = (classes[of].mean[0] + rest.mean[0]) / 2
+    return Estimate(
+        FitStatus.OK if coefficients.any() else FitStatus.ZERO_NORM,
+        evidence,
+        f"centred on the mean of {len(seen)} classes" if len(seen) > 2 else "",
+        coefficients=coefficients,
+        standard_error=None if few else np.asarray(np.sqrt(variance)),
         intercept=float(-coefficients @ middle),
     )
 

@@ -1,6 +1,6 @@
-"""Curvature of logistic losses from part of the rows: what makes a distributed Newton method short.
+"""Curvature of a classifier's loss from part of the rows: what makes a distributed Newton method short.
 
-The Hessian of one problem is Σ q x xᵀ with q = p(1 − p) and x = (latent − centre, 1). A row is taken with chance
+The Hessian of one problem is Σ q x xᵀ with q the loss's second derivative (logistic: p(1 − p)) and x = (latent − centre, 1). A row is taken with chance
 min(1, k·q/Σq) and weight q over that chance, so the rows near the boundary, which carry the curvature, are the ones paid for, and k of
 them tell it within √(coefficients/k). Whether a row is taken follows from the hash of its id.
 Where one matrix a problem is too much memory, all problems share the spectrum of the latents, scaled by each one's mean q.
@@ -24,12 +24,6 @@ FLOOR = 1e-6
 FLOOR_PRECISE = 1e-12
 """The same for float64."""
 _ITERATIONS = 8
-
-
-def logistic_curvature(margin: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """p(1 − p) at a margin, exact far out too, and never quite 0."""
-    small = np.exp(-np.minimum(np.abs(margin), 80))
-    return np.asarray(small / (1 + small) ** 2)
 
 
 def estimated_hessian(

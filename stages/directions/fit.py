@@ -15,18 +15,22 @@ from schemas.errors import JobError, Problem
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
-from stages.directions.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs
-from stages.directions.checks import check_fit
+from stages.directions.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs, classes_with
+from stages.directions.checks import DEFAULT_SVM_L2, check_fit
 from stages.directions.closed_forms import (
+    centred_class_mean,
     class_evidence,
     class_status,
     difference_of_means,
     hopeless_estimate,
     least_squares,
 )
-from stages.directions.direction import Direction, Estimate, FitStatus
+from stages.directions.direction import Direction, Estimate, Evidence, FitStatus
+from stages.directions.extremes import extreme_columns, without_ends
 from stages.directions.fitted import Fitted
 from stages.directions.logistic import LogisticFit, logistic
+from stages.directions.losses import Loss
+from stages.directions.pattern import patterned
 from stages.directions.predictive import predictive
 from stages.directions.regression import Regressed, Regression, in_sample
 from stages.directions.scoring import Scores, Scoring, Spread, spreads
@@ -50,15 +54,20 @@ def fit(
     if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes), dim=dim):
         raise JobError(problems)
     columns = yield from _columns(step, attributes)
+    if step.extremes is not None:
+        columns = yield from extreme_columns(columns, step.extremes)
     match step.estimator:
         case "ols":
             fitted = yield from _least_squares(step, columns, dim)
         case "ridge" | "lda":
             fitted = yield from predictive(step, columns, dim)
-        case "logistic":
+        case "logistic" | "svm":
             fitted = yield from _logistic(step, columns, dim)
         case _:
             fitted = yield from _differences(step, columns, dim, _controls(step, list(attributes)))
+    if step.pattern:
+        fitted = yield from patterned(fitted, holdout=step.holdout)
+    fitted.stored = without_ends(fitted.columns, fitted.stored)
     if fitted.spreads is None:
         fitted.spreads = yield from _measured(step, fitted)
     return [_direction(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
@@ -95,7 +104,12 @@ def _differences(
         raise JobError.one(f"{step.name}.controls", list(controls), reason, fix)
 
     def estimates(cells: Cells) -> list[Estimate]:
-        return [difference_of_means(class_pairs(cells, stage, i)) for i in range(len(columns))]
+        pairs = [class_pairs(cells, stage, i) for i in range(len(columns))]
+        if step.estimator != "class_means":
+            return [difference_of_means(pair) for pair in pairs]
+        if not cells:
+            return [Estimate(FitStatus.NO_LABELS, Evidence.of_classes(0, 0)) for _ in columns]
+        return [centred_class_mean(*classes_with(columns, pairs, i), pairs[i].negative) for i in range(len(columns))]
 
     return Fitted(columns, estimates(table.all_rows()), estimates(table.train), table.everything, table.non_finite)
 
@@ -139,7 +153,12 @@ def _logistic(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
     training = (np.minimum(trained.positive, trained.known - trained.positive) >= 2) & (step.holdout > 0)
     chosen, survey.sample = survey.pick(usable), Sample.empty(dim, columns=0)  # held once: tens of megabytes
     fits = yield from logistic(
-        [columns[i] for i in usable], chosen, training=training, l2=step.l2 or 0.0, holdout=step.holdout
+        [columns[i] for i in usable],
+        chosen,
+        training=training,
+        l2=(step.l2 or 0.0) if step.estimator == "logistic" else step.l2 or DEFAULT_SVM_L2,
+        holdout=step.holdout,
+        loss=Loss.LOGISTIC if step.estimator == "logistic" else Loss.SQUARED_HINGE,
     )
     found = dict(zip(usable, fits, strict=True))
     stored = [hopeless.get(i) or _estimate(found[i][0], survey.counts, i) for i in range(len(columns))]

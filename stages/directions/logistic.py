@@ -1,7 +1,8 @@
 """Logistic regression of many attributes at once, by passes over the dataset.
 
 Objective of each attribute, as scikit-learn's with C = 1/l2:  Σ log(1 + exp(−s·(w·z + b))) + l2/2 ‖w‖², s = ±1; b is not
-penalised. A first pass counts and takes a sample. A sample that holds all rows is solved in memory. Otherwise its own
+penalised. A linear SVM takes the same way with the squared hinge max(0, 1 − s·(w·z + b))² for its loss
+(stages/directions/losses.py). A first pass counts and takes a sample. A sample that holds all rows is solved in memory. Otherwise its own
 optimum is the start, and its curvature the first metric; every further pass gives the exact gradient of all attributes,
 and now and then their curvature from more telling rows, until all are at their optima (stages/directions/newton.py).
 """
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from stages.attributes import Bools, Column
 from stages.directions.curvature import Curvature
 from stages.directions.logistic_pass import LogisticPass, Summed
+from stages.directions.losses import Loss
 from stages.directions.newton import Floats, Minimum, Precondition, Slope, Trial, minimise
 from stages.directions.sampled_logistic import PART_TOLERANCE, Metric, SampledProblems, sample_optima
 from stages.directions.survey import Surveyed
@@ -49,18 +51,30 @@ class LogisticFit:
 
 
 def logistic(
-    columns: Sequence[Column], survey: Surveyed, *, training: Bools, l2: float, holdout: float
+    columns: Sequence[Column],
+    survey: Surveyed,
+    *,
+    training: Bools,
+    l2: float,
+    holdout: float,
+    loss: Loss = Loss.LOGISTIC,
 ) -> Passes[Any, list[tuple[LogisticFit, LogisticFit | None]]]:
     """For each column its fit on all rows, and where `training` (columns,) says so one on the training rows.
 
-    Every column must have both classes; so must the training rows of those in `training`.
+    Standard errors are the likelihood's, so only the logistic loss has them. The squared hinge needs l2 > 0. Every column must have both classes; so must the training rows of those in `training`.
     """
     if not columns:
         return []
     centre = survey.everything.z_mean.astype(np.float32).astype(np.float64)
     deviation = np.sqrt(survey.everything.z_variance)
     sample = SampledProblems.of(
-        survey.sample.release(), training=training, centre=centre, deviation=deviation, l2=l2, total=survey.everything.n
+        survey.sample.release(),
+        training=training,
+        centre=centre,
+        deviation=deviation,
+        l2=l2,
+        total=survey.everything.n,
+        loss=loss,
     )
     units, of = np.append(deviation, 1.0), np.concatenate([np.arange(len(columns)), np.flatnonzero(training)])
     fitting = _Fitting(sample, units, _intercepts(sample, survey), np.append(np.full(len(centre), l2), 0.0))
@@ -68,12 +82,17 @@ def logistic(
         found, metric = fitting.in_memory(len(columns))
     else:
         on_training, start = np.arange(len(of)) >= len(columns), fitting.start()
-        stage = LogisticPass(tuple(columns), of, on_training, start[:, of], centre, holdout, may_part=l2 == 0)
+        stage = LogisticPass(
+            tuple(columns), of, on_training, start[:, of], centre, holdout, may_part=l2 == 0, loss=loss
+        )
         share = np.where(on_training, survey.training.known[of] / survey.counts.known[of], 1.0)
         found, metric = yield from fitting.by_passes(stage, share)
     if l2 == 0:
         found.converged[: len(columns)] &= _finite(found, metric, sample, survey)
-    fits = [_in_latents(found, i, metric if i < len(columns) else None, centre) for i in range(len(of))]
+    fits = [
+        _in_latents(found, i, metric if i < len(columns) and loss is Loss.LOGISTIC else None, centre)
+        for i in range(len(of))
+    ]
     trials = dict(zip(of[len(columns) :].tolist(), fits[len(columns) :], strict=True))
     return [(fits[i], trials.get(i)) for i in range(len(columns))]
 

@@ -1,4 +1,4 @@
-"""One pass of logistic regression: the gradient of many problems at once, and where asked for their curvature."""
+"""One pass of logistic regression, or of a linear SVM: the gradient of many problems at once, and where asked for their curvature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.attributes import Bools, Column
-from stages.directions.curvature import estimated_hessian, logistic_curvature
+from stages.directions.curvature import estimated_hessian
+from stages.directions.losses import Loss
 from stages.directions.newton import Floats, Slope
 from stages.rows import Block, read_blocks
 
@@ -33,7 +34,7 @@ class LogisticPass:
     Problem i is column `of[i]`, on training rows only where `training[i]`. `weights` (d + 1, problems), the intercept last,
     belong to latents less `centre` (d,). `precise` computes gradients in float64; otherwise blocks are float32 and their sums
     float64. `may_part`: watch for weights that part the classes. `curvature`: the problems whose Hessians are wanted, by
-    position, and about how much Σp(1 − p) of each is.
+    position, and about how much Σq of each is (stages/directions/curvature.py).
     """
 
     columns: tuple[Column, ...]
@@ -45,6 +46,7 @@ class LogisticPass:
     precise: bool = False
     may_part: bool = True
     curvature: Mapping[int, float] = field(default_factory=dict)
+    loss: Loss = Loss.LOGISTIC
 
     def start(self) -> Summed:
         d, p = self.weights.shape
@@ -57,7 +59,7 @@ class LogisticPass:
             signs = class_signs(block.values > 0.5, block.known, dtype)[self.of]
             if self.training.any():
                 signs[self.training] *= ~block.held_out
-            at = slope(x, signs, self.weights, may_part=self.may_part)
+            at = slope(x, signs, self.weights, may_part=self.may_part, loss=self.loss)
             state.gradient += at.gradient
             state.parted &= at.parted
             if self.curvature:
@@ -71,7 +73,8 @@ class LogisticPass:
     def _add_curvature(self, state: Summed, block: Block, x: npt.NDArray[np.float32], signs: npt.NDArray[Any]) -> None:
         wanted = list(self.curvature)
         w = self.weights[:, wanted].astype(np.float32)
-        curvatures = logistic_curvature(w[:-1].T @ x.T + w[-1, :, None]) * (signs[wanted] != 0)
+        margin = (w[:-1].T @ x.T + w[-1, :, None]) * signs[wanted]
+        curvatures = self.loss.curvature(margin) * (signs[wanted] != 0)
         for i, q in zip(wanted, curvatures, strict=True):
             state.hessians[i] += estimated_hessian(x, q, block.hashes, total=self.curvature[i])
 
@@ -85,8 +88,10 @@ def class_signs(positive: Bools, counted: Bools, dtype: type[np.floating[Any]]) 
     return signs
 
 
-def slope(x: npt.NDArray[Any], signs: npt.NDArray[Any], weights: Floats, *, may_part: bool) -> Slope:
-    """Gradient of the logistic loss at `weights` (d + 1, problems), and which problems they part without an error.
+def slope(
+    x: npt.NDArray[Any], signs: npt.NDArray[Any], weights: Floats, *, may_part: bool, loss: Loss = Loss.LOGISTIC
+) -> Slope:
+    """Gradient of the loss at `weights` (d + 1, problems), and which problems they part without an error.
 
     x: (rows, d) centred latents, in the precision to compute in; signs: (problems, rows), from `class_signs`.
     """
@@ -97,10 +102,6 @@ def slope(x: npt.NDArray[Any], signs: npt.NDArray[Any], weights: Floats, *, may_
     parted = np.zeros(len(margin), bool)
     if may_part:
         parted = ~((margin <= CLEAR_MARGIN) & (signs != 0)).any(1)
-    # −s·p(−s·margin) = s·(tanh(s·margin/2) − 1)/2: tanh cannot overflow, and NumPy has a vectorised one.
-    margin *= 0.5
-    residual = np.tanh(margin, out=margin)
-    residual -= 1
+    residual = loss.derivative(margin)
     residual *= signs
-    residual *= 0.5
     return Slope(np.vstack([x.T @ residual.T, residual.sum(1)]).astype(np.float64), parted)

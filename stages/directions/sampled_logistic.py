@@ -19,9 +19,9 @@ from stages.directions.curvature import (
     Curvature,
     SharedCurvature,
     estimated_hessian,
-    logistic_curvature,
 )
 from stages.directions.logistic_pass import class_signs, slope
+from stages.directions.losses import Loss
 from stages.directions.newton import Bools, Floats, Minimum, Slope, Trial, minimise, run
 from stages.row_hash import Hashes
 from stages.sample import UNKNOWN, SampledRows
@@ -50,10 +50,19 @@ class SampledProblems:
     latents: npt.NDArray[Any]
     penalty: Floats
     scale: float
+    loss: Loss = Loss.LOGISTIC
 
     @classmethod
     def of(
-        cls, rows: SampledRows, *, training: Bools, centre: Floats, deviation: Floats, l2: float, total: int
+        cls,
+        rows: SampledRows,
+        *,
+        training: Bools,
+        centre: Floats,
+        deviation: Floats,
+        l2: float,
+        total: int,
+        loss: Loss = Loss.LOGISTIC,
     ) -> "SampledProblems":
         """Problems of all columns; in a complete sample, those of the columns in `training` (columns,) follow, on training rows.
 
@@ -62,10 +71,10 @@ class SampledProblems:
         scale = total / len(rows)
         if scale != 1:
             penalty = np.append(deviation**2 + l2 / scale, 0.0)
-            return cls(rows.hashes, rows.classes, rows.latents - centre.astype(np.float32), penalty, scale)
+            return cls(rows.hashes, rows.classes, rows.latents - centre.astype(np.float32), penalty, scale, loss)
         on_training = np.where(rows.held_out[:, None], np.int8(UNKNOWN), rows.classes[:, training])
         penalty = np.append(np.full(len(centre), l2), 0.0)
-        return cls(rows.hashes, np.hstack([rows.classes, on_training]), rows.latents - centre, penalty, 1.0)
+        return cls(rows.hashes, np.hstack([rows.classes, on_training]), rows.latents - centre, penalty, 1.0, loss)
 
     @property
     def coefficients(self) -> int:
@@ -77,9 +86,10 @@ class SampledProblems:
         return self.scale == 1
 
     def curvatures(self, weights: Floats) -> npt.NDArray[Any]:
-        """p(1 − p) of every row and problem, 0 where the label is unknown; weights: (coefficients, problems)."""
+        """The loss's second derivative at every row and problem, 0 where the label is unknown; weights: (coefficients, problems)."""
         w = weights.astype(self.latents.dtype)
-        return np.asarray(logistic_curvature(self.latents @ w[:-1] + w[-1]) * (self.classes != UNKNOWN))
+        margin = (self.latents @ w[:-1] + w[-1]) * np.where(self.classes > 0, 1, -1).astype(w.dtype)
+        return np.asarray(self.loss.curvature(margin) * (self.classes != UNKNOWN))
 
     def gram(self) -> Floats:
         """Σ x xᵀ over the whole dataset as far as the sample tells it, x = (latent − centre, 1)."""
@@ -127,7 +137,7 @@ def _round(problems: SampledProblems, start: Floats, units: Floats, tolerance: f
     signs = class_signs(problems.classes > 0, problems.classes != UNKNOWN, problems.latents.dtype.type)
 
     def answer(trial: Trial) -> Slope:
-        at = slope(problems.latents, signs[trial.problems], trial.weights, may_part=may_part)
+        at = slope(problems.latents, signs[trial.problems], trial.weights, may_part=may_part, loss=problems.loss)
         return Slope(at.gradient + problems.penalty[:, None] * trial.weights, at.parted)
 
     descent = minimise(

@@ -304,3 +304,27 @@ def test_float16_is_converted_exactly() -> None:
     a = directions(step(), BOOLS, batch_of(half, labels))["young"]
     b = directions(step(), BOOLS, batch_of(half.astype(np.float32), labels))["young"]
     same(a, b)
+
+
+def test_class_means_are_centred_on_the_mean_of_the_classes() -> None:
+    latents, labels = faces(900)
+    hair = np.array(["black", "blond", "red"])[np.random.default_rng(2).choice(3, 900, p=[0.7, 0.2, 0.1])]
+    latents[hair == "red", 4] += 2
+    types = {"hair": "category", "smiling": "bool"}
+    batch = batch_of(latents, {"hair": hair, "smiling": labels["smiling"]})
+    found = directions(step(estimator="class_means"), types, batch)
+    wide = latents.astype(float)
+    means = {value: wide[hair == value].mean(0) for value in ("black", "blond", "red")}
+    errors = {value: wide[hair == value].var(0, ddof=1) / (hair == value).sum() for value in means}
+    for value in means:
+        direction = found[f"hair={value}"]
+        np.testing.assert_allclose(coefficients(direction), means[value] - sum(means.values()) / 3, atol=1e-10)
+        expected = sum(e * (4 / 9 if other == value else 1 / 9) for other, e in errors.items())
+        np.testing.assert_allclose(direction.standard_error, np.sqrt(expected), rtol=1e-9)
+        assert direction.n == 900 and "mean of 3 classes" in str(direction.message)
+        rest = wide[hair != value].mean(0)
+        assert abs(coefficients(direction) @ (means[value] + rest) / 2 + direction.intercept) < 1e-9
+    total = sum(coefficients(found[f"hair={value}"]) for value in means)
+    np.testing.assert_allclose(total, np.zeros(8), atol=1e-10)
+    plain = directions(step(estimator="mean_difference"), types, batch)["smiling"]
+    np.testing.assert_allclose(coefficients(found["smiling"]), coefficients(plain) / 2, atol=1e-11)

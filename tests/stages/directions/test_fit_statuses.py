@@ -17,10 +17,10 @@ from stages.directions.direction import FitStatus
 from stages.directions.fit import fit
 from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, step
 
-CLOSED = ("mean_difference", "balanced_mean_difference", "ols", "ridge", "lda")
+CLOSED = ("mean_difference", "balanced_mean_difference", "class_means", "ols", "ridge", "lda")
 
 
-@pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic", "svm"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_non_finite_rows_leave_and_are_counted(estimator: str, dtype: type) -> None:
     latents, labels = faces(400)
@@ -30,12 +30,12 @@ def test_non_finite_rows_leave_and_are_counted(estimator: str, dtype: type) -> N
     kept = np.delete(np.arange(400), bad)
     names = [f"{i}" for i in range(400)]
     found = directions(
-        step(estimator=estimator, l2=1.0 if estimator == "logistic" else 0.0),
+        step(estimator=estimator, l2=1.0 if estimator in ("logistic", "svm") else None),
         BOOLS,
         batch_of(spoiled, labels, ids=names),
     )
     clean = directions(
-        step(estimator=estimator, l2=1.0 if estimator == "logistic" else 0.0),
+        step(estimator=estimator, l2=1.0 if estimator in ("logistic", "svm") else None),
         BOOLS,
         batch_of(latents[kept], {k: v[kept] for k, v in labels.items()}, ids=[names[i] for i in kept]),
     )
@@ -57,14 +57,18 @@ def only(batch: pa.RecordBatch, types: dict[str, Any], **fields: Any) -> dict[st
     return {name: d.status for name, d in directions(step(**fields), types, batch).items()}
 
 
-@pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic", "svm"])
 def test_statuses_instead_of_nan(estimator: str) -> None:
     latents, labels = faces(60)
     rare = np.arange(60) == 5
     columns = {"smiling": labels["smiling"], "none": pa.nulls(60, pa.bool_()), "all": np.ones(60, bool), "rare": rare}
     types = dict.fromkeys(columns, "bool")
     extra = (
-        {"controls": ()} if estimator == "balanced_mean_difference" else {"l2": 1.0} if estimator == "logistic" else {}
+        {"controls": ()}
+        if estimator == "balanced_mean_difference"
+        else {"l2": 1.0}
+        if estimator in ("logistic", "svm")
+        else {}
     )
     found = directions(step(estimator=estimator, **extra), types, batch_of(latents, columns))
     assert {name: d.status for name, d in found.items()} == {
@@ -81,7 +85,7 @@ def test_statuses_instead_of_nan(estimator: str) -> None:
 KEYS = {"key": "k", "name": "n", "dataset": "d", "space": "z", "fingerprint": "f", "run_id": "r", "at": 0}
 
 
-@pytest.mark.parametrize("estimator", [*CLOSED, "logistic"])
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic", "svm"])
 def test_no_rows(estimator: str) -> None:
     latents, labels = faces(5)
     found = only(batch_of(latents[:0], {k: v[:0] for k, v in labels.items()}), BOOLS, estimator=estimator)
@@ -169,6 +173,13 @@ def test_held_out_rows_of_one_class_leave_auc_out_and_say_so() -> None:
         ({"estimator": "balanced_mean_difference", "controls": ("yy",)}, {"y": "bool"}, "did you mean `y`"),
         ({"estimator": "ols", "controls": ("y",)}, {"y": "bool"}, "ols has no controls"),
         ({"estimator": "mean_difference", "l2": 2.0}, {"y": "bool"}, "has no penalty"),
+        ({"estimator": "svm", "l2": 0.0}, {"y": "bool"}, "no single best plane"),
+        ({"estimator": "ols", "pattern": True}, {"y": "bool"}, "no classifier's filter"),
+        ({"estimator": "ridge", "extremes": 0.1}, {"age": "float"}, "takes numbers as they are"),
+        ({"estimator": "svm", "extremes": 0.1}, {"y": "bool"}, "none of the attributes is a number"),
+        ({"estimator": "logistic", "shrinkage": 0.1}, {"y": "bool"}, "no covariance to shrink"),
+        ({"estimator": "lda", "folds": 4}, {"y": "bool"}, "chooses nothing"),
+        ({"estimator": "ridge", "folds": 4, "l2": 1.0}, {"y": "bool"}, "nothing to choose"),
     ],
 )
 def test_impossible_steps_are_refused_before_anything_is_read(

@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 
 from schemas.steps import FitStep
 from stages.attributes import columns_of
-from stages.directions.curvature import Curvature, SharedCurvature, estimated_hessian, logistic_curvature
+from stages.directions.curvature import Curvature, SharedCurvature, estimated_hessian
 from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.directions.logistic_pass import class_signs, slope
+from stages.directions.losses import logistic_curvature
 from stages.row_hash import fractions, hash_ids
 from stages.rows import HOLDOUT_SALT, read_blocks
 from stages.sample import MAX_ROWS, Sample
