@@ -40,11 +40,12 @@ def poisson_weights(group_hashes: Hashes, replicates: int | range, *, seed: int 
 def percentile_interval(values: Floats | Sequence[float], *, confidence: float) -> tuple[float, float] | None:
     """(low, high): the middle `confidence` of replicates' values; non-finite ones are left out.
 
-    None when fewer than two thirds of the replicates have a value, or fewer than ten: the interval would be a guess.
+    None when fewer than three quarters of the replicates have a value, or fewer than ten: the interval would be a guess.
+    (What stands on one group alone is in 63 % of the replicates, on two in 86 %.)
     """
     given = np.asarray(values, np.float64)
     kept = given[np.isfinite(given)]
-    if len(kept) < max(10, 2 * len(given) / 3):
+    if len(kept) < max(10, 3 * len(given) / 4):
         return None
     tail = (1 - confidence) / 2
     # The (R + 1)α rule: the extremes of few replicates lie inside the distribution's, so plain quantiles are too narrow.

@@ -22,6 +22,9 @@ BLOCK_VALUES = 2**21
 HOLDOUT_SALT = "fit holdout"
 """One salt for all fits of a dataset: their AUCs are measured on the same rows and compare."""
 
+GROUPS = "group"
+"""The column of group hashes, where there is one."""
+
 Latents = npt.NDArray[np.float32]
 
 
@@ -36,6 +39,7 @@ class Block:
     known: Bools
     holdout: float
     non_finite: int
+    told_groups: Hashes | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -45,16 +49,24 @@ class Block:
         """(rows,), from the ids. Made when asked for: not every pass draws or holds out."""
         return hash_ids(self.ids)
 
+    @property
+    def groups(self) -> Hashes:
+        """(rows,), a hash of the rows that belong together; of the row alone where no groups were told."""
+        return self.hashes if self.told_groups is None else self.told_groups
+
     @cached_property
     def held_out(self) -> Bools:
-        """(rows,), which rows only score."""
+        """(rows,), which rows only score. Rows of a group are held out together."""
         if self.holdout == 0:
             return np.zeros(len(self), bool)
-        return fractions(self.hashes, HOLDOUT_SALT) < self.holdout
+        return fractions(self.groups, HOLDOUT_SALT) < self.holdout
 
 
 def read_blocks(batch: pa.RecordBatch, columns: Sequence[Column], *, holdout: float) -> Iterator[Block]:
-    """Blocks of a batch with columns `id`, `latent` and `labels`. `holdout`: share of rows to hold out, in [0, 1)."""
+    """Blocks of a batch with columns `id`, `latent`, `labels` and maybe `group` (stages/grouping.py).
+
+    `holdout`: share of rows to hold out, in [0, 1).
+    """
     rows = max(1, BLOCK_VALUES // batch.schema.field("latent").type.list_size)
     for start in range(0, batch.num_rows, rows):
         yield _block(batch.slice(start, rows), columns, holdout)
@@ -67,7 +79,8 @@ def _block(batch: pa.RecordBatch, columns: Sequence[Column], holdout: float) -> 
         latents, batch = latents[finite], batch.filter(pa.array(finite))
     labels = batch.column("labels")
     values, known = read_labels(labels, columns, lambda: hash_ids(batch.column("id")))
-    return Block(batch.column("id"), latents, labels, values, known, holdout, dropped)
+    groups = batch.column(GROUPS).to_numpy() if GROUPS in batch.schema.names else None
+    return Block(batch.column("id"), latents, labels, values, known, holdout, dropped, groups)
 
 
 def latent_blocks(batch: pa.RecordBatch) -> Iterator[tuple[Latents, Bools]]:

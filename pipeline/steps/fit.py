@@ -5,6 +5,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.directions import store_directions
 from pipeline.executors.base import Executor, Splits
+from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
 from schemas.job import did_you_mean
@@ -32,6 +33,7 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     if not directions:
         raise JobError.one(f"{step.name}.attributes", list(attributes), "no direction came out of it.")
     store_directions(ctx, {direction_name(step, d.attribute): d for d in directions}, version=version)
+    store_measurements(step, ctx, [one for d in directions for one in d.intervals], version=version)
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=0, total=splits.rows)
     odd = {d.attribute: d.status for d in directions if d.status != "ok"}
     for attribute, status in odd.items():

@@ -48,7 +48,18 @@ class FitStep(SelectionStep):
         0.2,
         ge=0,
         lt=1,
-        description="share of rows, by hash of the id, that scores a fit made without them; the stored direction uses all rows",
+        description="share of rows, by hash of the id or group, that scores a fit made without them; the stored direction uses all rows",
+    )
+    group: str | None = Field(
+        None,
+        min_length=1,
+        description="rows that belong together, held out and resampled together: a label such as `person`, or `id:` and a separator (`id:/`: images of one folder)",
+    )
+    bootstrap: int | None = Field(
+        None,
+        ge=20,
+        le=10_000,
+        description="replicates of a Poisson bootstrap by group, for the intervals of separation and AUC, and for mean_difference and ols the angle to the true direction",
     )
     confidence: float = Field(0.95, gt=0, lt=1)
 

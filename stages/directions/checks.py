@@ -7,6 +7,7 @@ from schemas.problems import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.directions.row_sets import MAX_BYTES
+from stages.grouping import BY_ID
 
 NUMBERS = ("ols", "ridge")
 """Estimators that take numbers as well as classes."""
@@ -33,6 +34,7 @@ def check_fit(
         Problem(f, name, "no such label.", did_you_mean(name, labels)) for f, name in named if name not in labels
     ]
     problems.extend(_check_types(step, labels, attributes))
+    problems.extend(_check_group(step, labels))
     for option, (estimators, said) in OPTIONS.items():
         value = getattr(step, option)
         if value not in (None, False, 0.0) and step.estimator not in estimators:
@@ -71,6 +73,18 @@ def _check_types(step: FitStep, labels: Mapping[str, LabelType], attributes: Seq
         if labels.get(name) == "float":
             fix = "name controls that are bool, int or category, or use estimator: ols"
             yield Problem(f"{step.name}.controls", name, "a cell needs few distinct values, and this is float.", fix)
+
+
+def _check_group(step: FitStep, labels: Mapping[str, LabelType]) -> Iterator[Problem]:
+    at, group = f"{step.name}.group", step.group
+    if group is None:
+        return
+    if group == BY_ID:
+        yield Problem(at, group, "no separator.", "write id:/ to group by folder, or id:_ by what is before the last _")
+    elif not group.startswith(BY_ID) and group not in labels:
+        yield Problem(at, group, "no such label.", did_you_mean(group, labels) or "name a label, or write id:/")
+    elif labels.get(group) == "float":
+        yield Problem(at, group, "a group needs a name that repeats, and this is float.", "name another label")
 
 
 def _check_memory(step: FitStep, dim: int | None) -> Iterator[Problem]:

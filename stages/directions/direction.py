@@ -6,6 +6,7 @@ Invariant: a number is finite or absent. `status` is `ok` exactly when there is 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.measurements import Measurement
 from stages.attributes import Floats
 
 
@@ -62,7 +63,8 @@ class Direction:
     `intercept` puts score 0 of a two-class attribute between the classes; `mean` (d,) and `sigma` describe all selected
     rows, labelled or not; `n` counts the rows that were fitted. `separation` and `auc` come from held-out rows, along a
     direction fitted without them; without a holdout, `separation` is that of the fitted rows, which flatters it, and
-    `auc` is absent. Numbers (int, float) have neither. `non_finite` counts selected rows that were left out.
+    `auc` is absent. Numbers (int, float) have neither. `non_finite` counts selected rows that were left out. With a bootstrap, intervals and
+    `standard_error` are of its replicates, and `intervals` has what the table has no column for (the angle to the truth).
     """
 
     attribute: str
@@ -87,3 +89,4 @@ class Direction:
     auc_low: float | None = None
     auc_high: float | None = None
     non_finite: int = 0
+    intervals: tuple[Measurement, ...] = ()

@@ -33,8 +33,10 @@ from stages.directions.losses import Loss
 from stages.directions.pattern import patterned
 from stages.directions.predictive import predictive
 from stages.directions.regression import Regressed, Regression, in_sample
+from stages.directions.resampling import resampled
 from stages.directions.scoring import Scores, Scoring, Spread, spreads
 from stages.directions.survey import Survey, Surveyed
+from stages.grouping import with_groups
 from stages.moments import Moments
 from stages.sample import Sample
 from stages.stage import Passes
@@ -53,6 +55,10 @@ def fit(
     """
     if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes), dim=dim):
         raise JobError(problems)
+    return (yield from with_groups(_fit(step, attributes, dim), step.group))
+
+
+def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int) -> Passes[Any, list[Direction]]:
     columns = yield from _columns(step, attributes)
     if step.extremes is not None:
         columns = yield from extreme_columns(columns, step.extremes)
@@ -70,7 +76,8 @@ def fit(
     fitted.stored = without_ends(fitted.columns, fitted.stored)
     if fitted.spreads is None:
         fitted.spreads = yield from _measured(step, fitted)
-    return [_direction(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
+    found = [_direction(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
+    return (yield from resampled(step, fitted, found)) if step.bootstrap else found
 
 
 def _controls(step: FitStep, attributes: Sequence[str]) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class RowSetPass:
     def _part(self, block: Block) -> npt.NDArray[np.int64]:
         if self.folds == 1:
             return np.where(block.held_out, 1, 0)
-        fold = (fractions(block.hashes, FOLD_SALT) * self.folds).astype(np.int64)
+        fold = (fractions(block.groups, FOLD_SALT) * self.folds).astype(np.int64)
         return np.where(block.held_out, self.folds, fold)
 
     def _sets(self, block: Block) -> Iterator[tuple[Known, npt.NDArray[np.int64]]]:

@@ -303,3 +303,13 @@ def test_compacted_tables_hold_the_same_rows_in_fewer_fragments(tmp_path: Path) 
     (table,) = (tmp_path / "store").glob("*.latents.*.lance")
     assert len(lance.dataset(str(table)).get_fragments()) == 1
     assert run(tmp_path, steps=[*many, upkeep]).steps["compact"]["fragments"] == 0
+
+
+def test_a_bootstrap_leaves_the_angle_with_the_measurements(tmp_path: Path) -> None:
+    folder = make_images(tmp_path, 60)
+    fit = {"stage": "fit", "attributes": ["bright"], "bootstrap": 40, "group": "id:/"}
+    run(folder, steps=[{"stage": "encode"}, fit])
+    store = Store.open(str(tmp_path / "store"))
+    found = {row["metric"]: row for b in store.measurements().scan() for row in b.to_pylist()}
+    assert found.keys() == {"angle", "stability"}
+    assert found["angle"]["subject"] == "bright" and found["angle"]["unit"] == "°"

@@ -69,5 +69,5 @@ def test_an_interval_needs_replicates(values: np.ndarray, known: bool) -> None:
 
 
 def test_an_interval_is_the_middle_of_what_is_finite() -> None:
-    values = np.append(np.arange(101.0), [np.nan] * 20)
+    values = np.append(np.arange(101.0), [np.nan] * 30)
     assert percentile_interval(values, confidence=0.9) == pytest.approx((4.1, 95.9))

@@ -1,0 +1,173 @@
+"""Bootstrap intervals of a fit: they cover, also where rows come in groups, and do not depend on splits or on memory."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import roc_auc_score
+
+from schemas.measurements import Measurement
+from schemas.source import LabelType
+from stages.bootstrap import poisson_weights
+from stages.directions import resampling
+from stages.directions.direction import Direction
+from stages.directions.fit import fit
+from stages.row_hash import fractions, hash_ids
+from stages.rows import HOLDOUT_SALT
+from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, step, uneven
+from tests.stages.directions.test_fit import same
+
+
+def angle(direction: Direction) -> Measurement:
+    return next(m for m in direction.intervals if m.metric == "angle")
+
+
+@pytest.mark.parametrize("estimator", ["mean_difference", "ols"])
+def test_replicates_are_fits_of_weighted_rows(estimator: str) -> None:
+    latents, labels = faces(400)
+    batch = batch_of(latents, labels)
+    found = directions(step(estimator=estimator, bootstrap=60), BOOLS, batch)["glasses"]
+    weights = poisson_weights(hash_ids(batch.column("id")), 60).astype(float)
+    x, z, glasses = np.column_stack(list(labels.values())).astype(float), latents.astype(float), labels["glasses"]
+    drawn = []
+    for w in weights.T:
+        if estimator == "ols":
+            drawn.append(LinearRegression().fit(x, z, sample_weight=w).coef_[:, 1])
+        else:
+            drawn.append(np.average(z[glasses], 0, w[glasses]) - np.average(z[~glasses], 0, w[~glasses]))
+    errors = np.array(drawn) - coefficients(found)
+    np.testing.assert_allclose(found.standard_error, np.sqrt((errors**2).mean(0)), rtol=1e-8)
+    cosines = np.array(drawn) @ found.vector / np.linalg.norm(drawn, axis=1)
+    stability = next(m for m in found.intervals if m.metric == "stability")
+    assert stability.value == pytest.approx(cosines.mean(), abs=1e-9)
+    across = errors - np.outer(errors @ found.vector, found.vector)
+    angles = np.degrees(np.arcsin(np.linalg.norm(across, axis=1) / found.raw_norm))
+    assert angle(found).value == pytest.approx(np.median(angles), rel=1e-7)
+
+
+def test_auc_and_separation_are_those_of_weighted_held_out_rows() -> None:
+    latents, labels = faces(1500)
+    batch = batch_of(latents, labels)
+    plain = directions(step(holdout=0.3), BOOLS, batch)["young"]
+    found = directions(step(holdout=0.3, bootstrap=200), BOOLS, batch)["young"]
+    out = fractions(hash_ids(batch.column("id")), HOLDOUT_SALT) < 0.3
+    x = np.column_stack(list(labels.values())).astype(float)
+    trial = LinearRegression().fit(x[~out], latents[~out].astype(float)).coef_[:, 2]
+    scores, young = latents[out] @ (trial / np.linalg.norm(trial)), labels["young"][out]
+    weights = poisson_weights(hash_ids(batch.column("id")), 200)[out].astype(float)
+    areas = [roc_auc_score(young, scores, sample_weight=w) for w in weights.T]
+    low, high = np.quantile(areas, [0.025, 0.975], method="weibull")
+    assert (found.auc, found.separation) == (plain.auc, plain.separation)
+    assert (found.auc_low, found.auc_high) == (pytest.approx(low, abs=2e-3), pytest.approx(high, abs=2e-3))
+    # Rows are independent here, so both kinds of interval are about as wide.
+    assert found.auc_high - found.auc_low == pytest.approx(plain.auc_high - plain.auc_low, rel=0.25)
+    width = found.separation_high - found.separation_low
+    assert width == pytest.approx(plain.separation_high - plain.separation_low, rel=0.25)
+
+
+def grouped_data(rng: np.random.Generator, groups: int, size: int, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a group have the same label and nearly the same latent."""
+    y = np.arange(groups) % 2 == 0
+    latents = rng.standard_normal((groups, len(v))) + y[:, None] * v
+    rows = np.repeat(latents, size, axis=0) + 0.2 * rng.standard_normal((groups * size, len(v)))
+    return rows.astype(np.float32), np.repeat(y, size)
+
+
+def angles_covered(*, groups: int, size: int, told: bool, runs: int = 120, d: int = 12) -> float:
+    rng, v, hits = np.random.default_rng(1), np.full(d, 0.4), []
+    for run in range(runs):
+        latents, y = grouped_data(rng, groups, size, v)
+        ids = [f"{run}.{i // size}_{i % size}" for i in range(len(y))]
+        asked = step(estimator="mean_difference", holdout=0, bootstrap=100, group="id:_" if told else None)
+        found = directions(asked, {"y": "bool"}, batch_of(latents, {"y": y}, ids=ids))["y"]
+        truth = np.degrees(np.arccos(found.vector @ v / np.linalg.norm(v)))
+        hits.append(angle(found).low <= truth <= angle(found).high)
+    return float(np.mean(hits))
+
+
+def test_the_angle_covers() -> None:
+    assert 0.9 <= angles_covered(groups=300, size=1, told=True) <= 0.99
+    assert 0.9 <= angles_covered(groups=150, size=6, told=True) <= 0.99
+
+
+def test_the_angle_without_groups_is_far_too_small() -> None:
+    assert angles_covered(groups=150, size=6, told=False, runs=40) <= 0.1
+
+
+def test_separation_and_auc_cover_with_groups_only() -> None:
+    from scipy.stats import norm
+
+    rng, runs, hits, told = np.random.default_rng(2), 120, np.zeros((2, 2)), ("id:_", None)
+    shift = 1.2
+    for run in range(runs):
+        latents, y = grouped_data(rng, 160, 6, np.array([shift]))
+        ids = [f"{run}.{i // 6}_{i % 6}" for i in range(len(y))]
+        for k, group in enumerate(told):
+            asked = step(estimator="mean_difference", holdout=0.5, bootstrap=100, group=group)
+            found = directions(asked, {"y": "bool"}, batch_of(latents, {"y": y}, ids=ids))["y"]
+            delta = shift / np.sqrt(1.04)
+            hits[k] += [
+                found.separation_low <= delta <= found.separation_high,
+                found.auc_low <= norm.cdf(delta / np.sqrt(2)) <= found.auc_high,
+            ]
+    grouped, ignored = hits / runs
+    assert (grouped >= 0.89).all() and (grouped <= 0.99).all(), grouped
+    assert (ignored <= 0.8).all(), ignored  # half of six rows are held out: errors √3 too small cover .74
+
+
+def test_groups_are_held_out_whole() -> None:
+    latents, labels = faces(600)
+    person = np.array([f"p{i // 4:03d}" for i in range(600)], dtype=object)
+    types: dict[str, LabelType] = {"smiling": "bool", "person": "category"}
+    batch = batch_of(latents, {"smiling": labels["smiling"], "person": person})
+    asked = step(estimator="mean_difference", holdout=0.3, group="person")
+    (found,), _ = carried(fit(asked, {"smiling": "bool"}, dim=8, labels=types), [[batch]])
+    out = fractions(hash_ids(pa.array(person, pa.string())), HOLDOUT_SALT) < 0.3
+    assert 0.2 < out.mean() < 0.4 and all(len(set(out[i : i + 4])) == 1 for i in range(0, 600, 4))
+    wide, smiling = latents.astype(float), labels["smiling"]
+    trial = wide[~out & smiling].mean(0) - wide[~out & ~smiling].mean(0)
+    expected = roc_auc_score(smiling[out], wide[out] @ trial)
+    assert found.auc == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["mean_difference", "balanced_mean_difference", "ols", "ridge", "lda"])
+def test_any_split_gives_the_same_intervals(estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents, labels = faces(400)
+    columns = {**labels, "smiling": pa.array(labels["smiling"], mask=np.arange(400) % 7 == 0)}
+    asked = step(estimator=estimator, bootstrap=25, group="id:/")
+    ids = [f"{i // 3}/{i}" for i in range(400)]
+    batch = batch_of(latents, columns, ids=ids)
+    whole = directions(asked, BOOLS, batch)
+    monkeypatch.setattr(resampling, "MAX_BYTES", 40_000)  # a few replicates a pass
+    split = directions(asked, BOOLS, splits=list(uneven(batch, 5)))
+    for name in BOOLS:
+        assert whole[name].separation_low < whole[name].separation < whole[name].separation_high
+        a, b = whole[name].intervals, split[name].intervals
+        assert [m.metric for m in a] == [m.metric for m in b]
+        assert len(a) == (2 if estimator in ("mean_difference", "ols") else 0)
+        for mine, other in zip(a, b, strict=True):
+            assert (other.value, other.low, other.high) == pytest.approx((mine.value, mine.low, mine.high), rel=1e-9)
+        same(*(Direction(**{**_fields(x[name]), "intervals": ()}) for x in (whole, split)))
+
+
+def _fields(direction: Direction) -> dict:
+    return {name: getattr(direction, name) for name in Direction.__dataclass_fields__}
+
+
+def test_what_cannot_be_resampled_has_a_status() -> None:
+    latents, _ = faces(300)
+    rare, never = np.arange(300) < 2, np.zeros(300, bool)
+    columns = {"rare": rare, "never": never}
+    asked = step(estimator="mean_difference", holdout=0, bootstrap=300, group="id:/")
+    ids = [f"{'few' if r else i}/{i}" for i, r in enumerate(rare)]
+    found = directions(asked, {"rare": "bool", "never": "bool"}, batch_of(latents, columns, ids=ids))
+    assert found["never"].status == "single_class" and found["never"].intervals == ()
+    # Both rare rows are one group, which a third of the replicates leave out.
+    assert (angle(found["rare"]).status, angle(found["rare"]).value) == ("too_few", None)
+
+
+def test_noise_is_undetermined() -> None:
+    rng = np.random.default_rng(3)
+    latents, y = rng.standard_normal((60, 200)).astype(np.float32), np.arange(60) % 2 == 0
+    found = directions(step(estimator="mean_difference", bootstrap=50), {"y": "bool"}, batch_of(latents, {"y": y}))["y"]
+    assert angle(found).status == "undetermined" and angle(found).high == 90
