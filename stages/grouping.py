@@ -6,7 +6,7 @@ adds to every batch; blocks read it (stages/rows.py), so no pass needs to know w
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from stages.row_hash import Hashes, hash_ids, salted
 from stages.rows import GROUPS
 from stages.stage import Passes, ReduceStage
+
+Result = TypeVar("Result")
 
 BY_ID = "id:"
 """`id:/` groups by folder: the id up to its last `/`."""
@@ -54,7 +56,7 @@ class Grouped:
         return self.stage.merge(a, b)
 
 
-def with_groups(passes: Passes[Any, Any], group: str | None) -> Passes[Any, Any]:
+def with_groups(passes: Passes[Any, Result], group: str | None) -> Passes[Any, Result]:
     """The same passes over rows that know their group; unchanged without one."""
     if group is None:
         return (yield from passes)
@@ -63,4 +65,5 @@ def with_groups(passes: Passes[Any, Any], group: str | None) -> Passes[Any, Any]
         while True:
             stage = passes.send((yield Grouped(stage, group)))
     except StopIteration as finished:
-        return finished.value
+        found: Result = finished.value
+        return found

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.measurements import OK, Measurement
+from schemas.measurements import Measurement
 from schemas.steps import FitStep
 from stages.attributes import Bools, Column, Floats
 from stages.bootstrap import percentile_interval, poisson_weights
@@ -270,23 +270,18 @@ def _told(direction: Direction, found: _Replicates, step: FitStep) -> Direction:
 
 def _angle(direction: Direction, found: _Replicates, step: FitStep) -> Iterator[Measurement]:
     """The angle to the true direction in degrees, and the cosine of replicates with the fit."""
-    shared = {"subject": direction.attribute, "n": direction.n}
+    angle = Measurement("angle", subject=direction.attribute, n=direction.n, unit="°")
     ends = percentile_interval(found.angles, confidence=step.confidence)
     if ends is None:
         said = f"only {len(found.cosines)} of {len(found.angles)} replicates have both classes; label more rows"
-        yield Measurement(metric="angle", unit="°", status=str(FitStatus.TOO_FEW), message=said, **shared)
+        yield replace(angle, status=str(FitStatus.TOO_FEW), message=said)
         return
-    kept = np.array([a for a in found.angles if np.isfinite(a)])
-    said = "the error may be as long as the direction; label more rows" if ends[1] >= 90 else ""
-    yield Measurement(
-        metric="angle",
-        value=float(np.median(kept)),
-        low=ends[0],
-        high=ends[1],
-        unit="°",
-        status=UNDETERMINED if said else OK,
-        message=said,
-        **shared,
-    )
+    median = float(np.median([a for a in found.angles if np.isfinite(a)]))
+    angle = replace(angle, value=median, low=ends[0], high=ends[1])
+    if ends[1] >= 90:
+        said = "the error may be as long as the direction; label more rows"
+        angle = replace(angle, status=UNDETERMINED, message=said)
+    yield angle
     low, high = percentile_interval(found.cosines, confidence=step.confidence) or (None, None)
-    yield Measurement(metric="stability", value=float(np.mean(found.cosines)), low=low, high=high, **shared)
+    stability = Measurement("stability", subject=direction.attribute, n=direction.n)
+    yield replace(stability, value=float(np.mean(found.cosines)), low=low, high=high)
