@@ -109,7 +109,7 @@ class Resampling:
             classes = np.stack([block.known & positive, block.known & ~positive], axis=2)
             return classes.reshape(len(block), -1).astype(np.float64)
         members = list(self.members)
-        complete = block.known[:, members].all(axis=1)[:, None]
+        complete = block.known[:, members].all(axis=1, keepdims=True)
         return np.hstack([complete, block.values[:, members] * complete])
 
     def _judge(
@@ -203,7 +203,7 @@ class _Replicates:
             return
         error = drawn - direction.vector * direction.raw_norm
         across = error - (error @ direction.vector) * direction.vector
-        self.angles.append(float(np.degrees(np.arcsin(min(1.0, np.linalg.norm(across) / direction.raw_norm)))))
+        self.angles.append(float(np.degrees(np.arcsin(min(1.0, float(np.linalg.norm(across)) / direction.raw_norm)))))
         self.cosines.append(float(drawn @ direction.vector / np.linalg.norm(drawn)))
         self.squares = self.squares + error**2
 
