@@ -14,7 +14,15 @@ from pipeline.steps.fit import direction_name
 from pipeline.store.store import Store
 from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
-from schemas.steps import ComponentsStep, EncodeStep, EvaluateStep, FitStep, Step, TraverseStep
+from schemas.steps import (
+    ComponentsStep,
+    DisentanglementStep,
+    EncodeStep,
+    EvaluateStep,
+    FitStep,
+    Step,
+    TraverseStep,
+)
 from schemas.tables import label_types
 
 
@@ -56,6 +64,8 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
         case ComponentsStep():
             yield from check_components(step, at, known.codec)
             known.directions |= set(component_names(step, known.codec.latent.dim if known.codec else None))
+        case DisentanglementStep():
+            yield from _factors(step, f"{at}.factors", known)
         case TraverseStep():
             yield from check_directions(step.directions, f"{at}.directions", known)
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)
@@ -104,6 +114,12 @@ def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:
 
         yield from check_fit(step, known.labels, wanted, dim=known.codec.latent.dim if known.codec else None)
     known.directions |= {direction_name(step, a) for a in wanted}
+
+
+def _factors(step: DisentanglementStep, at: str, known: Known) -> Iterator[Problem]:
+    if not (known.labels if step.factors == "all" else step.factors):
+        yield Problem(at, None, "there are no labels to be factors.", "give source.labels")
+    yield from check_labels(() if step.factors == "all" else step.factors, at, known)
 
 
 def check_labels(names: Iterable[str], at: str, known: Known) -> Iterator[Problem]:

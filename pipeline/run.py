@@ -25,6 +25,7 @@ from schemas.job import Job
 from schemas.steps import (
     CompactStep,
     ComponentsStep,
+    DisentanglementStep,
     EncodeStep,
     EvaluateStep,
     FitStep,
@@ -141,6 +142,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.evaluate import evaluate
 
             return evaluate
+        case DisentanglementStep():
+            from pipeline.steps.disentanglement import disentanglement
+
+            return disentanglement
         case RenderStep():
             from pipeline.steps.render import render
 

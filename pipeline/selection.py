@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.identity import fraction_of
-from schemas.steps import ComponentsStep, EvaluateStep, FitStep, InterpolateStep, TraverseStep
+from schemas.steps import ComponentsStep, DisentanglementStep, EvaluateStep, FitStep, InterpolateStep, TraverseStep
 
-Selecting = FitStep | ComponentsStep | TraverseStep | InterpolateStep | EvaluateStep
+Selecting = FitStep | ComponentsStep | TraverseStep | InterpolateStep | EvaluateStep | DisentanglementStep
 
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:

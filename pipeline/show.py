@@ -80,6 +80,12 @@ def summary_line(counts: dict[str, Any]) -> str:
             return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"
         case "traverse" | "interpolate":
             return f"{counts['strips']:,} strips of {counts['frames']} codes"
+        case "disentanglement":
+            chance = f", {counts['at_chance']} no better than chance" if counts["at_chance"] else ""
+            missing = f", {counts['missing']} not applicable" if counts["missing"] else ""
+            return (
+                f"{counts['scores']} scores of {counts['factors']} factors on {counts['rows']:,} rows{chance}{missing}"
+            )
         case "render":
             skipped = f", {counts['already']:,} were there" if counts["already"] else ""
             odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""

@@ -10,7 +10,7 @@ from pydantic import Field
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, Estimator, FitStep
-from schemas.steps.measures import EvaluateStep
+from schemas.steps.measures import DisentanglementScore, DisentanglementStep, EvaluateStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
@@ -24,6 +24,7 @@ Step = Annotated[
     | TraverseStep
     | InterpolateStep
     | EvaluateStep
+    | DisentanglementStep
     | RenderStep
     | ReportStep,
     Field(discriminator="stage"),
@@ -36,6 +37,8 @@ __all__ = [
     "CompactStep",
     "ComponentEstimator",
     "ComponentsStep",
+    "DisentanglementScore",
+    "DisentanglementStep",
     "EncodeStep",
     "Estimator",
     "EvaluateStep",

@@ -77,3 +77,39 @@ class EvaluateStep(SelectionStep):
         if len(set(self.directions)) < len(self.directions):
             raise broken_rule("directions", list(self.directions), "one is named twice.", "name each once")
         return self
+
+
+DisentanglementScore = Literal[
+    "mig", "sap_continuous", "sap_discrete", "dci", "modularity", "irs", "factor_vae", "beta_vae"
+]
+
+
+class DisentanglementStep(SelectionStep):
+    """How far single coordinates of the latents stand for single known factors, by the usual scores, each against its null."""
+
+    stage: Literal["disentanglement"] = "disentanglement"
+    factors: tuple[str, ...] | Literal["all"] = Field("all", description="labels that are the known factors")
+    scores: tuple[DisentanglementScore, ...] = Field(
+        ("mig", "sap_continuous", "sap_discrete", "dci", "modularity", "irs", "factor_vae", "beta_vae"),
+        min_length=1,
+        description="which scores; see docs/measures.md",
+    )
+    train: int = Field(
+        10_000, ge=50, description="rows that are scored, or train a score's classifiers, by hash of the id"
+    )
+    test: int = Field(5_000, ge=20, description="rows that test the classifiers of discrete SAP and DCI")
+    bins: int = Field(20, ge=2, le=1000, description="histogram bins of a coordinate, and of a factor with more values")
+    model_train: int = Field(
+        2_000, ge=50, description="of the `train` rows, those that train classifiers: gradient boosting is slow"
+    )
+    max_dimensions: int = Field(
+        64, ge=2, description="wider latents get no score that trains a classifier a coordinate (discrete SAP, DCI)"
+    )
+    votes: tuple[int, int] = Field(
+        (10_000, 5_000), description="factor_vae, beta_vae: batches that train and that test the vote"
+    )
+    permutations: int = Field(20, ge=1, le=10_000, description="permutations of the null")
+    model_permutations: int = Field(
+        3, ge=1, le=10_000, description="permutations of the null of scores that train classifiers or draw batches"
+    )
+    seed: int = Field(0, ge=0)

@@ -1,7 +1,7 @@
 """Charts as inline SVG and plain boxes. Lines stretch with the page; labels are text of the page, so they stay readable."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stages.report.data import Curve, LineChart
 from stages.report.figures import percent, plain, share, ticks
@@ -82,6 +82,26 @@ def whisker(value: float, low: float | None, high: float | None, *, start: float
     if low is not None and high is not None:
         span = tag("span", class_="span", style=f"left:{at(low):.2f}%;width:{at(high) - at(low):.2f}%")
     return tag("span", tag("span", class_="fill", style=f"width:{at(value):.2f}%"), span, class_="whisker")
+
+
+def heat_map(
+    title: str, rows: Sequence[tuple[str, str]], columns: Sequence[str], cells: Sequence[Sequence[float]], *, note: str
+) -> Markup:
+    """Shares in [0, 1] as a table of percents, darker where larger. `rows`: (name, what it stands on)."""
+    head = tag("tr", tag("td"), [tag("th", c, scope="col") for c in columns])
+    body = [
+        tag("tr", tag("th", name, tag("small", on), scope="row"), [_cell(v) for v in values])
+        for (name, on), values in zip(rows, cells, strict=True)
+    ]
+    table = tag("table", tag("thead", head), tag("tbody", body), class_="heat")
+    caption = tag("figcaption", tag("b", title))
+    return tag("figure", caption, tag("div", table, class_="scroll"), tag("p", note, class_="more"), class_="chart")
+
+
+def _cell(value: float) -> Markup:
+    shade = min(max(value, 0.0), 1.0)
+    inverse = "deep" if shade > 0.55 else None
+    return tag("td", f"{100 * value:.0f}", style=f"--shade:{100 * shade:.0f}%", class_=inverse)
 
 
 def _rule(up: float) -> Markup:

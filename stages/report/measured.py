@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from schemas.measurements import OK, Measurement
 from stages.report.components import components
 from stages.report.data import Measured
+from stages.report.disentanglement import disentanglement
 from stages.report.figures import interval, plain
 from stages.report.markup import Markup, tag
 
@@ -14,6 +15,8 @@ def measured(found: Measured) -> Markup:
     match found.stage:
         case "components":
             return components(found.measurements)
+        case "disentanglement":
+            return disentanglement(found.measurements)
         case _:
             return numbers(found.measurements)
 

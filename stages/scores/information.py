@@ -32,12 +32,16 @@ class Information:
 def histogram_bins(columns: npt.NDArray[Any], *, bins: int = BINS) -> Levels:
     """The bin, 0 to bins − 1, of every value in its own column's histogram of equal widths, (n, d).
 
-    A value on an inner edge belongs to the bin above it; a constant column lies in one bin.
+    A value on an inner edge belongs to the bin above it; a constant column lies in one bin. n ≥ 1.
     """
     found = np.empty(columns.shape, np.int64)
     for j, column in enumerate(columns.T):
-        edges = np.histogram_bin_edges(column, bins)
-        found[:, j] = np.digitize(column, edges[:-1]) - 1
+        wide = column.astype(np.float64)
+        if np.ptp(wide) < 4 * bins * np.spacing(np.abs(wide).max()):
+            # So narrow that its bins could not be told apart: every value is a bin of its own.
+            found[:, j] = np.minimum(np.unique(wide, return_inverse=True)[1], bins - 1)
+            continue
+        found[:, j] = np.digitize(wide, np.histogram_bin_edges(wide, bins)[:-1]) - 1
     return found
 
 

@@ -4,8 +4,9 @@ Rows of labels move as wholes, so factors that go together still do; only their 
 not 0 (modularity gives .6, FactorVAE one over the number of factors), so no score is shown without its null.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from stages.row_hash import Hashes, salted
 
 Order = npt.NDArray[np.int64]
+Orders = TypeVar("Orders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Null:
         return float(np.mean(self.scores))
 
     @property
-    def highest(self) -> float:
-        """The level a score must pass: the 95 % quantile, which for fewer than 20 permutations is their highest."""
+    def level(self) -> float:
+        """What a score must pass: the 95 % quantile, which for fewer than 20 permutations is their highest."""
         return float(np.quantile(self.scores, 0.95, method="higher"))
 
     def p_value(self, score: float) -> float:
@@ -35,11 +37,18 @@ class Null:
         return (1 + sum(s >= score for s in self.scores)) / (1 + len(self.scores))
 
 
-def permutation_null(score: Callable[[Order], float], orders: Iterable[Order]) -> Null:
-    """`score(order)` must score row i's code with the labels of row order[i]."""
-    return Null(tuple(score(order) for order in orders))
+def permutation_nulls(scores: Callable[[Orders], Mapping[str, float]], orders: Iterable[Orders]) -> dict[str, Null]:
+    """A null for each score by name; `scores(order)` must score row i's code with the labels of row order[i].
+
+    Where rows are dealt into train and test, `order` is whatever the score takes: a pair of orders, each within its part.
+    """
+    found: dict[str, list[float]] = {}
+    for order in orders:
+        for name, score in scores(order).items():
+            found.setdefault(name, []).append(score)
+    return {name: Null(tuple(values)) for name, values in found.items()}
 
 
 def orders_of(hashes: Hashes, count: int) -> list[Order]:
-    """Permutations that follow from the rows' ids alone: they do not depend on batches, splits or machines."""
+    """Permutations of rows in the order of their `hashes`. They follow from the ids alone, on any split and machine."""
     return [np.argsort(salted(hashes, f"null {i}"), kind="stable") for i in range(count)]

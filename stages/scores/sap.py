@@ -4,10 +4,12 @@ Continuous: by squared correlation. Discrete: by the test accuracy of a linear s
 (C = .01, classes balanced). As accuracies, discrete gaps stay well below 1 for factors of more than two levels.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from stages.scores.information import Floats, Levels
@@ -58,7 +60,10 @@ def accuracies(
             raise ValueError(f"factor {j} needs two levels to train on and a row to test on")
         for i in range(codes.shape[1]):
             model = LinearSVC(C=PENALTY, class_weight="balanced", random_state=seed)
-            model.fit(codes[train, i : i + 1], levels[train, j])
+            # The definition has a fixed number of iterations, reached or not.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(codes[train, i : i + 1], levels[train, j])
             found[i, j] = np.mean(model.predict(test_codes[test, i : i + 1]) == test_levels[test, j])
     return found
 

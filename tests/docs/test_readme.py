@@ -12,7 +12,15 @@ import yaml
 
 from schemas.job import parse_job
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md", "docs/scale.md", "deploy/README.md", "docs/job.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/decisions/README.md",
+    "docs/scale.md",
+    "docs/measures.md",
+    "deploy/README.md",
+    "docs/job.md",
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -19,7 +19,7 @@ from stages.scores.information import histogram_bins, information, information_b
 from stages.scores.irs import interventional_robustness
 from stages.scores.mig import mig, mig_per_factor
 from stages.scores.modularity import modularity
-from stages.scores.null import orders_of, permutation_null
+from stages.scores.null import orders_of, permutation_nulls
 from stages.scores.sap import accuracies, sap, sap_continuous
 from tests.stages.scores import reference
 from tests.stages.scores.representations import KINDS, SIZES, Drawn, rows, standardised
@@ -155,12 +155,13 @@ def test_the_null_of_a_score_is_its_score_on_noise_and_not_zero() -> None:
     rng = np.random.default_rng(2)
     codes, levels = rows("identity", 2000, rng)
     orders = orders_of(np.arange(2000, dtype=np.uint64), 19)
-    nulls = [permutation_null(lambda order, i=i: column_scores(codes, levels[order])[i], orders) for i in range(4)]
-    assert nulls[0].mean < 0.01 and nulls[1].mean < 0.01
-    assert 0.4 < nulls[2].mean < 0.75 and nulls[3].mean < 0.1  # modularity of chance is far from 0
-    for null, score in zip(nulls, column_scores(codes, levels), strict=True):
-        assert score > null.highest and null.p_value(score) == pytest.approx(1 / 20)
-    assert nulls[0].p_value(nulls[0].mean) > 0.2
+    names = ("mig", "sap", "modularity", "irs")
+    nulls = permutation_nulls(lambda order: dict(zip(names, column_scores(codes, levels[order]), strict=True)), orders)
+    assert nulls["mig"].mean < 0.01 and nulls["sap"].mean < 0.01
+    assert 0.4 < nulls["modularity"].mean < 0.75 and nulls["irs"].mean < 0.1  # modularity of chance is far from 0
+    for name, score in zip(names, column_scores(codes, levels), strict=True):
+        assert score > nulls[name].level and nulls[name].p_value(score) == pytest.approx(1 / 20)
+    assert nulls["mig"].p_value(nulls["mig"].mean) > 0.2
 
 
 def test_a_p_value_of_noise_is_uniform() -> None:
@@ -171,7 +172,7 @@ def test_a_p_value_of_noise_is_uniform() -> None:
         codes, levels = rng.standard_normal((200, 3)), rng.integers(0, 3, (200, 2))
         bins = histogram_bins(codes)
         orders = [rng.permutation(200) for _ in range(9)]
-        null = permutation_null(lambda order, b=bins, y=levels: mig(information(b, y[order])), orders)
+        null = permutation_nulls(lambda order, b=bins, y=levels: {"mig": mig(information(b, y[order]))}, orders)["mig"]
         p_values.append(null.p_value(mig(information(bins, levels))))
     assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.07)
     assert np.mean(p_values) == pytest.approx(0.55, abs=0.08)

@@ -1,0 +1,135 @@
+"""The scores of one labelled sample as measurements: which rows, which statuses, and the same numbers in any order."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from schemas.measurements import Measurement
+from schemas.steps import DisentanglementStep
+from stages.row_hash import hash_ids
+from stages.scores.disentangle import measure_disentanglement
+from stages.scores.factors import FactorStatus, read_factors
+from tests.stages.scores.representations import rows
+
+KINDS = {"shape": "category", "size": "int", "hue": "float", "lit": "bool"}
+QUICK = ("mig", "sap_continuous", "modularity", "irs")
+
+
+def sample(kind: str, n: int, seed: int = 0) -> tuple[np.ndarray, dict[str, list[Any]]]:
+    """Codes of four factors, and these as labels of four types."""
+    codes, levels = rows(kind, n, np.random.default_rng(seed))
+    return codes.astype(np.float32), {
+        "shape": [("disc", "box", "star")[v] for v in levels[:, 0]],
+        "size": levels[:, 1].tolist(),
+        "hue": (levels[:, 2] / 7).tolist(),
+        "lit": (levels[:, 3] > 2).tolist(),
+    }
+
+
+def measured(codes: np.ndarray, labels: dict[str, list[Any]], order: Any = None, **fields: Any) -> list[Measurement]:
+    step = DisentanglementStep(**{"name": "d", "permutations": 5, "model_permutations": 2, "votes": (60, 40)} | fields)
+    order = np.arange(len(codes)) if order is None else order
+    ids = pa.array([f"{i:05d}.png" for i in order])
+    struct = pa.StructArray.from_arrays(
+        [pa.array([values[i] for i in order]) for values in labels.values()], names=list(labels)
+    )
+    kinds = {name: KINDS.get(name, "category") for name in labels}
+    factors = read_factors(struct, kinds, bins=step.bins)
+    return list(measure_disentanglement(step, codes[order], factors, hash_ids(ids)))
+
+
+def by_metric(found: list[Measurement]) -> dict[str, Measurement]:
+    return {m.metric: m for m in found if m.metric != "information"}
+
+
+def test_a_disentangled_code_passes_its_nulls_and_noise_does_not() -> None:
+    good = by_metric(measured(*sample("identity", 3000), scores=QUICK))
+    assert {m.status for m in good.values()} == {"ok"}
+    assert good["mig"].value > 0.9 and good["mig"].n == 2000
+    bad = by_metric(measured(*sample("noise", 3000, seed=1), scores=QUICK, permutations=20))
+    assert {m.status for m in bad.values()} == {"at_chance"}
+    assert bad["modularity"].value > 0.3 and "the 95 % level of 20 permutations" in bad["modularity"].message
+    assert all(
+        m.threshold == pytest.approx(np.quantile(json.loads(m.detail)["null"], 0.95, method="higher"))
+        for m in bad.values()
+    )
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    codes, labels = sample("rotated", 1200)
+    scores = (*QUICK, "dci", "factor_vae")
+    shuffled = np.random.default_rng(5).permutation(1200)
+    fields = {"scores": scores, "model_train": 60, "factors": ("shape", "lit")}
+    labels = {name: labels[name] for name in ("shape", "lit")}
+    assert measured(codes, labels, **fields) == measured(codes, labels, shuffled, **fields)
+
+
+def test_a_row_a_factor_names_the_coordinate_that_knows_it() -> None:
+    codes, labels = sample("identity", 3000)
+    labels["hue"][::2] = [None] * 1500
+    labels["blank"] = pa.nulls(3000, pa.string()).to_pylist()
+    found = {m.target: m for m in measured(codes, labels, scores=("mig",)) if m.metric == "information"}
+    assert [found[name].subject for name in ("shape", "size", "hue", "lit")] == ["z[0]", "z[1]", "z[2]", "z[3]"]
+    assert found["size"].value == pytest.approx(1) and found["size"].n == 2000
+    assert 900 < found["hue"].n < 1100  # its gaps are its own
+    assert (found["blank"].status, found["blank"].value, found["blank"].n) == ("no_labels", None, 0)
+    detail = json.loads(found["shape"].detail)
+    assert detail["levels"] == 3 and detail["share"][0] == pytest.approx(1) and detail["gap"] > 0.9
+
+
+def test_what_the_data_cannot_give_is_said() -> None:
+    codes, labels = sample("identity", 1000)
+    one = by_metric(measured(codes, {"size": labels["size"]}, scores=(*QUICK, "dci", "factor_vae", "beta_vae")))
+    for name in ("dci", "modularity", "factor_vae", "beta_vae"):
+        assert (one[name].status, one[name].value) == ("not_applicable", None)
+        assert one[name].message.startswith("one factor")
+    assert one["mig"].status == one["irs"].status == "ok"
+    narrow = by_metric(measured(codes[:, :1], labels, scores=("mig", "irs")))
+    assert narrow["mig"].status == "not_applicable" and "one coordinate" in narrow["mig"].message
+    assert narrow["irs"].value is not None
+    wide = by_metric(measured(codes, labels, scores=("dci", "sap_discrete"), max_dimensions=3))
+    assert {m.message for m in wide.values()} == {"the latent has 4 coordinates, more than max_dimensions = 3"}
+    shapes = by_metric(measured(codes, {"shape": labels["shape"]}, scores=("sap_continuous",)))
+    assert "no factor has an order" in shapes["sap_continuous"].message
+    few = by_metric(measured(codes[:50], {k: v[:50] for k, v in labels.items()}, scores=("mig",)))
+    assert (few["mig"].status, few["mig"].message) == ("too_few", "50 rows with finite latents; at least 60 are needed")
+    flat = measured(codes, {"size": [3] * 1000}, scores=("mig",))
+    assert [m.status for m in flat] == ["constant", "not_applicable"]
+
+
+def test_draws_by_factor_need_a_full_grid() -> None:
+    codes, labels = sample("identity", 3000)
+    full = by_metric(measured(codes, labels, scores=("factor_vae", "beta_vae")))
+    assert full["factor_vae"].value > 0.95 and full["factor_vae"].status == "ok"
+    hole = [
+        i for i in range(3000) if not (labels["shape"][i] == "disc" and labels["size"][i] == 1 and labels["lit"][i])
+    ]
+    holed = by_metric(
+        measured(codes[hole], {k: [v[i] for i in hole] for k, v in labels.items()}, scores=("factor_vae",))
+    )
+    assert holed["factor_vae"].status == "not_applicable"
+    assert "5 of the 120 combinations of the factors' levels have no row" in holed["factor_vae"].message
+
+
+def test_labels_become_levels() -> None:
+    rng = np.random.default_rng(0)
+    many = rng.integers(0, 400, 5000)
+    columns = {
+        "size": pa.array(np.where(many % 9 == 0, None, many)),
+        "hue": pa.array([float("nan"), *rng.uniform(size=4999)]),
+        "lit": pa.array([None, *(rng.uniform(size=4999) > 0.5)]),
+        "shape": pa.array([None, *np.array(["b", "a"])[rng.integers(0, 2, 4999)]]),
+        "name": pa.array([f"n{i}" for i in many]),
+    }
+    struct = pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+    found = {f.name: f for f in read_factors(struct, {n: KINDS.get(n, "category") for n in columns}, bins=20)}
+    assert set(found["size"].levels) == set(range(-1, 20)) and np.array_equal(found["size"].known, many % 9 != 0)
+    assert set(found["hue"].levels[1:]) == set(range(20)) and found["hue"].levels[0] == -1
+    assert found["lit"].levels[0] == found["shape"].levels[0] == -1
+    letters = columns["shape"].to_pylist()
+    assert [{"a": 0, "b": 1, None: -1}[v] for v in letters] == found["shape"].levels.tolist()
+    assert found["shape"].values is not None  # two values have an order, whichever way
+    assert found["name"].status is FactorStatus.TOO_MANY_VALUES
