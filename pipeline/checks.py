@@ -10,12 +10,14 @@ from typing import Any
 
 from pipeline.codec import CodecRef
 from pipeline.steps.components import check_components, component_names
+from pipeline.steps.compose import composed_names
 from pipeline.steps.fit import direction_name
 from pipeline.store.store import Store
 from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import (
     ComponentsStep,
+    ComposeStep,
     DisentanglementStep,
     EncodeStep,
     EvaluateStep,
@@ -66,6 +68,9 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
             known.directions |= set(component_names(step, known.codec.latent.dim if known.codec else None))
         case DisentanglementStep():
             yield from _factors(step, f"{at}.factors", known)
+        case ComposeStep():
+            yield from check_directions((*step.directions, *step.against), f"{at}.directions", known)
+            known.directions |= set(composed_names(step))
         case TraverseStep():
             yield from check_directions(step.directions, f"{at}.directions", known)
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)

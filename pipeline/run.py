@@ -25,6 +25,7 @@ from schemas.job import Job
 from schemas.steps import (
     CompactStep,
     ComponentsStep,
+    ComposeStep,
     DisentanglementStep,
     EncodeStep,
     EvaluateStep,
@@ -134,6 +135,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.components import find_components
 
             return find_components
+        case ComposeStep():
+            from pipeline.steps.compose import compose_directions
+
+            return compose_directions
         case TraverseStep() | InterpolateStep():
             from pipeline.steps.codes import define
 

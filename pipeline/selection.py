@@ -10,9 +10,17 @@ from collections.abc import Iterable
 from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.identity import fraction_of
-from schemas.steps import ComponentsStep, DisentanglementStep, EvaluateStep, FitStep, InterpolateStep, TraverseStep
+from schemas.steps import (
+    ComponentsStep,
+    ComposeStep,
+    DisentanglementStep,
+    EvaluateStep,
+    FitStep,
+    InterpolateStep,
+    TraverseStep,
+)
 
-Selecting = FitStep | ComponentsStep | TraverseStep | InterpolateStep | EvaluateStep | DisentanglementStep
+Selecting = FitStep | ComponentsStep | ComposeStep | TraverseStep | InterpolateStep | EvaluateStep | DisentanglementStep
 
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:

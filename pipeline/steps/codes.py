@@ -64,6 +64,7 @@ def stored_direction(name: str, ctx: Context) -> dict[str, Any]:
     """
     table = ctx.store.directions()
     columns = ["name", "fingerprint", "status", "vector", "sigma", "mean", "attribute", "estimator", "auc"]
+    columns += ["raw_norm", "intercept", "n", "n_positive", "n_negative"]
     rows: list[dict[str, Any]] = (
         [r for b in table.scan(columns, where=f"dataset = '{ctx.job.dataset}'") for r in b.to_pylist()]
         if table.exists()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
-from schemas.steps.directions import ComponentEstimator, ComponentsStep, Estimator, FitStep
+from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
 from schemas.steps.measures import DisentanglementScore, DisentanglementStep, EvaluateStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
@@ -21,6 +21,7 @@ Step = Annotated[
     | CompactStep
     | FitStep
     | ComponentsStep
+    | ComposeStep
     | TraverseStep
     | InterpolateStep
     | EvaluateStep
@@ -37,6 +38,7 @@ __all__ = [
     "CompactStep",
     "ComponentEstimator",
     "ComponentsStep",
+    "ComposeStep",
     "DisentanglementScore",
     "DisentanglementStep",
     "EncodeStep",

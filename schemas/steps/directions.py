@@ -99,3 +99,35 @@ class ComponentsStep(SelectionStep):
             reason = f"{self.estimator} reads no weights."
             raise broken_rule("weights", self.weights, reason, "remove it, or use estimator: sefa")
         return self
+
+
+class ComposeStep(SelectionStep):
+    """Makes new directions of stored ones, as `<step>.<direction>`: each freed of others, or all made to get on together.
+
+    projection takes out of each direction what lies in the span of others, by least squares. lowdin gives the orthonormal set
+    nearest to all. dual_basis gives steps that each change one score and leave the others. Orthogonal is not unconfounded:
+    a direction that was fitted confounded stays so.
+    """
+
+    stage: Literal["compose"] = "compose"
+    directions: tuple[str, ...] = Field(
+        min_length=1, description="directions to compose; the job's own fits first, then the store's"
+    )
+    method: Literal["projection", "lowdin", "dual_basis"]
+    against: tuple[str, ...] = Field(
+        (), description="projection: what is taken out of each; default: all the other directions"
+    )
+
+    @model_validator(mode="after")
+    def _makes_a_set(self) -> Self:
+        if self.against and self.method != "projection":
+            reason = f"{self.method} treats all its directions alike."
+            raise broken_rule("against", list(self.against), reason, "put them into directions, or use projection")
+        names = [*self.directions, *self.against]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise broken_rule("directions", twice[0], "is named twice.", "name each direction once")
+        if len(names) < 2:
+            raise broken_rule(
+                "directions", list(self.directions), "one direction has nothing to compose with.", "name two or more"
+            )
+        return self
