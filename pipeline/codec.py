@@ -107,6 +107,12 @@ def opened(codec: CodecRef) -> "Codec":
     return open_codec(codec.spec, codec.load(), device="cpu", allow_code=codec.allow_code)
 
 
+@lru_cache(maxsize=1)
+def opened_on(codec: CodecRef, device: str) -> "Codec":
+    """The codec on a worker's device, opened once a process: for reduces that decode, which may take several passes."""
+    return open_codec(codec.spec, codec.load(), device=device, allow_code=codec.allow_code)
+
+
 class OnWorker:
     """A stage that fetches its weights where it is opened, so that what travels to workers stays small.
 

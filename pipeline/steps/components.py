@@ -1,9 +1,10 @@
 """The components step: streams latents through an estimator that needs no labels, and stores what it finds as directions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.codec import CodecRef
+from pipeline.codec import CodecRef, opened_on
 from pipeline.context import Context
 from pipeline.directions import store_directions
 from pipeline.measurements import store_measurements
@@ -57,10 +58,18 @@ def check_components(step: ComponentsStep, at: str, codec: CodecRef | None) -> I
     if step.estimator == "sefa":
         from stages.components.sefa import style_tensors  # loads torch: only for jobs that factorise weights
 
-        try:
-            style_tensors(codec.load(), step, codec.spec, dim=dim)
-        except JobError as error:
-            yield from error.problems
+        yield from _problems(lambda: style_tensors(codec.load(), step, codec.spec, dim=dim))
+    if step.estimator == "ganspace":
+        from stages.components.ganspace import source_of
+
+        yield from _problems(lambda: source_of(step, partial(opened_on, codec)).width())
+
+
+def _problems(check: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        check()
+    except JobError as error:
+        yield from error.problems
 
 
 def _passes(step: ComponentsStep, ctx: Context) -> "Passes[Any, Found]":
@@ -80,3 +89,12 @@ def _passes(step: ComponentsStep, ctx: Context) -> "Passes[Any, Found]":
             tensors = style_tensors(weights, step, ctx.codec.spec, dim=dim)
             assert weights is not None
             return sefa(step, names, OverLatents, style_matrix(weights, tensors, dim=dim))
+        case "ganspace":
+            from stages.components.ganspace import ganspace, source_of
+
+            source = source_of(step, partial(opened_on, ctx.codec))
+            return ganspace(step, names, source, dim=dim, limits=Limits())
+        case "jacobian":
+            from stages.components.pullback import jacobian
+
+            return jacobian(step, names, partial(opened_on, ctx.codec), dim=dim)

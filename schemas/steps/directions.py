@@ -71,13 +71,14 @@ class FitStep(SelectionStep):
         return value
 
 
-ComponentEstimator = Literal["pca", "whitening", "sefa"]
+ComponentEstimator = Literal["pca", "whitening", "sefa", "ganspace", "jacobian"]
 
 
 class ComponentsStep(SelectionStep):
     """Finds directions without labels and stores them as `<step>.0`, `<step>.1`, …, strongest first.
 
-    pca, whitening: of the latents. sefa: of the decoder's first weights.
+    pca, whitening: of the latents. sefa: of the decoder's first weights. ganspace: of a decoder layer's activations.
+    jacobian: along which small steps change the decoded picture most, on average over the rows.
     """
 
     stage: Literal["components"] = "components"
@@ -88,16 +89,26 @@ class ComponentsStep(SelectionStep):
         description="sefa: which tensors of the codec's weights, as a pattern such as `stem.weight` or `style.*.weight`; "
         "default: the decoder's first linear layer",
     )
+    layer: str | None = Field(
+        None, description="ganspace: the decoder layer whose activations are analysed; default: the codec's choice"
+    )
+    latents: Literal["encoded", "prior"] = Field(
+        "encoded", description="ganspace: decode the rows' latents, or one draw of the codec's prior a row"
+    )
     passes: int = Field(
-        8, ge=1, description="most passes over the data of the iterative way, for latents of more than 16,384 numbers"
+        8,
+        ge=1,
+        description="most passes over the data of the iterative ways: above 16,384 numbers a row, jacobian above 256",
     )
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _fits_the_estimator(self) -> Self:
-        if self.weights is not None and self.estimator != "sefa":
-            reason = f"{self.estimator} reads no weights."
-            raise broken_rule("weights", self.weights, reason, "remove it, or use estimator: sefa")
+        owners = (("weights", "sefa", None), ("layer", "ganspace", None), ("latents", "ganspace", "encoded"))
+        for name, owner, plain in owners:
+            if getattr(self, name) != plain and self.estimator != owner:
+                reason = f"{self.estimator} has no such choice."
+                raise broken_rule(name, getattr(self, name), reason, f"remove it, or use estimator: {owner}")
         return self
 
 

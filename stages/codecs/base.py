@@ -12,7 +12,7 @@ import torch
 
 from schemas.codec import LatentSpec
 
-Ability = Literal["encode", "decode", "gradient", "sample"]
+Ability = Literal["encode", "decode", "gradient", "layers", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Codec(Protocol):
     def decode_float(self, latents: torch.Tensor) -> torch.Tensor:
         """As `decode`, before rounding and clipping: float32 or float64 in units of pixels/255 (0 black, 1 white).
 
-        Differentiable, backward and forward (torch.func), row by row. Codecs with `gradient` in `can` have it.
+        Differentiable twice, row by row. Codecs with `gradient` in `can` have it.
         """
 
     def sample_prior(self, seeds: np.ndarray) -> torch.Tensor | None:
@@ -57,3 +57,15 @@ class Codec(Protocol):
     def to_model(self, latents: torch.Tensor) -> torch.Tensor: ...
 
     def from_model(self, latents: torch.Tensor) -> torch.Tensor: ...
+
+
+class LayeredCodec(Codec, Protocol):
+    """A codec with `layers` in `can`: its decoder is a network that can be watched."""
+
+    @property
+    def layers(self) -> torch.nn.Module:
+        """The network behind `decode_float`, for watching what its named layers give."""
+
+    @property
+    def default_layer(self) -> str:
+        """The layer worth watching when none is named."""

@@ -34,8 +34,8 @@ class ConvVAE:
         config = parse_config(weights.config)
         self.picture = config.picture
         self.latent = config.latent
-        abilities: tuple[Ability, ...] = ("encode", "decode", "gradient", "sample")
-        self.can = frozenset(abilities if config.variant == "vae" else abilities[:3])
+        abilities: tuple[Ability, ...] = ("encode", "decode", "gradient", "layers", "sample")
+        self.can = frozenset(abilities if config.variant == "vae" else abilities[:4])
         self._dtype = _DTYPES[spec.precision]
         self._memory = torch.channels_last if spec.channels_last else torch.contiguous_format
         self._device = device
@@ -55,12 +55,21 @@ class ConvVAE:
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, latent_dim) → (n, height, width, 3) uint8."""
-        return to_uint8(self.decode_float(latents)).contiguous()
+        return to_uint8(self._pictures(latents, self._generate)).contiguous()
 
     def decode_float(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, latent_dim) → (n, height, width, 3) float32 in [0, 1]; differentiable."""
-        with _true_float32():
-            return self._generate(latents.to(self._device, torch.float32)).permute(0, 2, 3, 1)
+        """(n, latent_dim) → (n, height, width, 3) float32 in [0, 1]; differentiable, so never compiled."""
+        return self._pictures(latents, self._network.generate)
+
+    @property
+    def layers(self) -> nn.Module:
+        """`stem`, then `decoder.0`, `decoder.1`, …: what the latent goes through."""
+        return self._network
+
+    @property
+    def default_layer(self) -> str:
+        """The first one that is not linear in the latent."""
+        return "decoder.1"
 
     def sample_prior(self, seeds: np.ndarray) -> torch.Tensor | None:
         """One draw of N(0, I) a seed, (n, latent_dim) float32: a row's draw depends on its seed alone."""
@@ -94,6 +103,10 @@ class ConvVAE:
         network.decoder.to(self._dtype)
         network.to(self._device)
         return network.to(memory_format=self._memory)  # type: ignore[call-overload, no-any-return]
+
+    def _pictures(self, latents: torch.Tensor, generate: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        with _true_float32():
+            return generate(latents.to(self._device, torch.float32)).permute(0, 2, 3, 1)
 
     def _input(self, pixels: torch.Tensor) -> torch.Tensor:
         # NHWC seen as NCHW is channels_last memory already: one pass converts, and copies only where the order changes.

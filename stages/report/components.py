@@ -13,6 +13,15 @@ METRICS = {
         "λᵢ, vᵢ: eigenvalues and unit eigenvectors of Σ(z−μ)(z−μ)ᵀ/(n−1). Share: λᵢ over the trace. Components i and j are "
         "unresolved when |λᵢ−λⱼ| < 1.96·2·λᵢ/√n: another sample of rows would mix them.",
     ),
+    "activation_variance": (
+        "Variance of the decoder layer's activations along each component; the direction is what moves latents along it.",
+        "PCA of activations a; with x = Vᵀ(a−ā), the directions are the columns of U in z ≈ z̄ + Ux by least squares (GANSpace).",
+    ),
+    "pullback": (
+        "How much the decoded picture changes for a small step along each direction, on average over the rows.",
+        "Eigenvalues of the mean over rows of JᵀJ, J the decoder's Jacobian in units of pixels/255: a step v changes the "
+        "picture by √(vᵀJᵀJv) in L2.",
+    ),
     "weight_energy": (
         "How strongly the decoder's first weights respond to each component, whatever the data.",
         "Eigenvalues of AAᵀ, A the first weights with every output's column of length one (SeFa).",

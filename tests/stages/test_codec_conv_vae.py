@@ -115,7 +115,7 @@ def test_log_prior_is_the_normal_density() -> None:
 
 def test_an_ae_has_no_prior_and_no_logvar() -> None:
     codec = ConvVAE(SPEC, weights_of(variant="ae"))
-    assert codec.can == {"encode", "decode", "gradient"} and codec.latent.prior == "none"
+    assert codec.can == {"encode", "decode", "gradient", "layers"} and codec.latent.prior == "none"
     assert codec.encode(pictures(2)).logvar is None
     assert codec.sample_prior(np.array([1], np.uint64)) is None and codec.log_prior(torch.zeros(1, 6)) is None
 

@@ -1,16 +1,19 @@
 """The components step in a job: stored by name, used by traverse, checked while planning, told in the report."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load
 
 from pipeline.plan import make_plan
 from pipeline.run import run_job
 from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.job import parse_job
+from tests.codec_cases import weights_of
 from tests.jobs import job_data, make_images, rows_of
 
 PCA: list[dict[str, Any]] = [{"stage": "encode"}, {"stage": "components", "name": "pca", "count": 3}]
@@ -86,5 +89,44 @@ def test_plans_refuse_what_cannot_be_found(tmp_path: Path) -> None:
     wide = {"family": "linear", "dim": 5000, "preprocess": {"size": 64}}
     told = problems(tmp_path, {"stage": "components", "count": 600}, codec=wide)
     assert "use at most 512" in told
-    with pytest.raises(JobError, match="reads no weights"):
+    with pytest.raises(JobError, match="no such choice"):
         job_of(tmp_path, [{"stage": "components", "weights": "stem.weight"}])
+
+
+def network(folder: Path) -> dict[str, Any]:
+    """A conv_vae that nobody trained, as a job names it."""
+    weights = weights_of()
+    (folder / "codec").mkdir()
+    (folder / "codec" / "config.json").write_text(json.dumps(weights.config))
+    (folder / "codec" / "model.safetensors").write_bytes(weights.tensors)
+    return {"family": "conv_vae", "weights": str(folder / "codec"), "preprocess": {"size": 16}}
+
+
+def test_a_network_is_opened_in_workers_and_watched(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    codec = network(tmp_path)
+    steps: list[dict[str, Any]] = [{"stage": "encode"}]
+    steps += [
+        {"stage": "components", "name": name, "estimator": name, "count": 2}
+        for name in ("sefa", "ganspace", "jacobian")
+    ]
+    names = ["sefa.0", "ganspace.1", "jacobian.0"]
+    steps.append({"stage": "traverse", "directions": names, "strengths": [0, 1], "limit": 1})
+    steps.append({"stage": "report", "to": str(tmp_path / "report.html")})
+    run_job(job_of(tmp_path, steps, codec=codec), report=lambda event: None)
+    found = stored(tmp_path)
+    assert {name: found[name]["status"] for name in names} == dict.fromkeys(names, "ok")
+    # The stem is linear, so moving along its strongest direction is what its weights respond to most, of all directions.
+    stem = load(weights_of().tensors)["stem.weight"].double().numpy()
+    unit = stem / np.linalg.norm(stem, axis=1, keepdims=True)
+    assert np.linalg.norm(unit @ found["sefa.0"]["vector"]) == pytest.approx(np.linalg.norm(unit, 2), rel=1e-6)
+    page = (tmp_path / "report.html").read_text()
+    for words in ("first weights respond", "layer&#x27;s activations", "decoded picture changes"):
+        assert words in page, words
+
+
+def test_plans_open_the_codec_to_find_the_layer(tmp_path: Path) -> None:
+    make_images(tmp_path, 4)
+    step = {"stage": "components", "estimator": "ganspace", "layer": "decoder.9"}
+    assert "no such layer" in problems(tmp_path, step, codec=network(tmp_path))
+    assert "shows no layers" in problems(tmp_path, {"stage": "components", "estimator": "ganspace"})
