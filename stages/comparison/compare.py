@@ -1,0 +1,184 @@
+"""Two codecs over one dataset, as passes: moments of the pairs → alignment and null → the rows laid over each other.
+
+What comes out are numbers with intervals, and a verdict: directions may be carried over when the held-out disparity is small
+enough and no chance dealing of the rows does as well.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schemas.measurements import OK, Measurement
+from stages.attributes import Floats
+from stages.bootstrap import percentile_interval
+from stages.comparison.alignment import Alignment, disparity, linear_cka, procrustes
+from stages.comparison.null import SAMPLE_ROWS, Null, permutation_null
+from stages.comparison.paired import Joint, Pairing, Pairs, marginals
+from stages.comparison.row_cosines import BINS, Cosines, RowCosines
+from stages.directions.auc import normal_quantile
+from stages.moments import Moments
+from stages.scores.frechet import frechet_distance
+from stages.stage import Passes
+
+REFUSED, NO_ROWS, NO_VARIANCE, TOO_FEW = "refused", "no_rows", "no_variance", "too_few"
+MAX_P = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two codecs have to do with each other. `status` is `ok` exactly when directions may be carried over."""
+
+    status: str
+    message: str
+    measurements: tuple[Measurement, ...] = ()
+    alignment: Alignment | None = None
+    everything: Joint | None = field(default=None, repr=False)
+    held_out: Joint | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`max_disparity`: above it nothing is carried over. `dim`, `other`: numbers in a latent of the new and of the old codec."""
+
+    dim: int
+    other: int
+    holdout: float = 0.2
+    permutations: int = 100
+    max_disparity: float = 0.3
+    replicates: int = 200
+    confidence: float = 0.95
+    seed: int = 0
+
+
+def compare(settings: Settings) -> Passes[Any, Comparison]:
+    """Reduce stages over batches with `id` and `latent` = [new | old]; returns the comparison."""
+    pairs: Pairs = yield Pairing(settings.dim, settings.other, settings.holdout)
+    dim = settings.dim
+    train, held_out = Joint.of(pairs.train, dim), Joint.of(pairs.held_out, dim)
+    together = pairs.train.merged(pairs.held_out)
+    counted = [Measurement("left_out", float(pairs.non_finite), n=together.n, target="non_finite")]
+    if together.n == 0:
+        return Comparison(NO_ROWS, "no image has finite latents of both codecs", tuple(counted))
+    alignment = procrustes(train)
+    if alignment is None or held_out.n < 4:
+        status = NO_VARIANCE if alignment is None else TOO_FEW
+        why = "latents that do not vary" if alignment is None else f"{held_out.n} images held out, fewer than 4"
+        return Comparison(status, why, tuple(counted))
+    null = _null(pairs, settings)
+    cosines: Cosines = yield RowCosines(alignment, settings.holdout, settings.replicates, settings.seed)
+    judged, status, message = _verdict(cosines, null, settings)
+    everything = Joint.of(together, dim)
+    found = (
+        *counted,
+        judged,
+        _null_measurement(null),
+        *_angles(cosines, settings),
+        _similarity(everything),
+        *_distances(together, alignment, settings),
+        Measurement("fitted_disparity", disparity(alignment, train), n=train.n),
+    )
+    return Comparison(status, message, found, alignment, everything, held_out)
+
+
+def agreement(value: float | None, n: int, *, subject: str, kept: float, confidence: float) -> Measurement:
+    """A carried direction's correlation with the original over held-out images, with Fisher's interval."""
+    detail = json.dumps({"kept": round(kept, 6)})
+    if value is None or n < 4:
+        return Measurement("ported_agreement", n=n, subject=subject, status=TOO_FEW, detail=detail)
+    centre = math.atanh(max(min(value, 1 - 1e-15), -1 + 1e-15))
+    reach = normal_quantile(confidence) / math.sqrt(n - 3)
+    low, high = math.tanh(centre - reach), math.tanh(centre + reach)
+    return Measurement("ported_agreement", value, low=low, high=high, n=n, subject=subject, detail=detail)
+
+
+def _null(pairs: Pairs, settings: Settings) -> Null | None:
+    rows = pairs.sample.release()
+    latents = rows.latents[:SAMPLE_ROWS].astype(np.float64)
+    return permutation_null(
+        latents[:, : settings.dim],
+        latents[:, settings.dim :],
+        rows.held_out[:SAMPLE_ROWS],
+        permutations=settings.permutations,
+        seed=settings.seed,
+    )
+
+
+def _verdict(cosines: Cosines, null: Null | None, settings: Settings) -> tuple[Measurement, str, str]:
+    values = cosines.sums[:, 2] / np.where(cosines.sums[:, 3] > 0, cosines.sums[:, 3], np.nan)
+    value = float(values[0]) if np.isfinite(values[0]) else None
+    low, high = percentile_interval(values[1:], confidence=settings.confidence) or (None, None)
+    why = []
+    if value is None:
+        why.append("held-out latents do not vary")
+    elif value > settings.max_disparity:
+        why.append(f"held-out disparity {value:.3g} is above {settings.max_disparity:g}")
+    if null is None or null.p > MAX_P:
+        chance = "there are too few images" if null is None else f"{null.p:.2g} of chance dealings do as well"
+        why.append(f"the spaces are not shown to be related: {chance}")
+    status, message = (REFUSED, "; ".join(why)) if why else (OK, "")
+    return (
+        Measurement(
+            "disparity",
+            value,
+            low=low,
+            high=high,
+            n=int(cosines.histogram.sum()) + cosines.no_angle,
+            threshold=settings.max_disparity,
+            status=status,
+            message=message,
+        ),
+        status,
+        message,
+    )
+
+
+def _null_measurement(null: Null | None) -> Measurement:
+    if null is None:
+        return Measurement("chance", status=TOO_FEW, message="fewer than 8 training or 4 held-out images")
+    detail = {
+        "observed": null.observed,
+        "permuted": {str(q): float(np.quantile(null.permuted, q)) for q in (0, 0.05, 0.5, 0.95, 1)},
+    }
+    return Measurement("chance", null.p, n=len(null.permuted), unit="p", threshold=MAX_P, detail=json.dumps(detail))
+
+
+def _angles(cosines: Cosines, settings: Settings) -> Iterator[Measurement]:
+    n = int(cosines.histogram.sum())
+    if not n:
+        yield Measurement("row_cosine", n=0, status=NO_VARIANCE)
+        return
+    means = cosines.sums[:, 1] / np.where(cosines.sums[:, 0] > 0, cosines.sums[:, 0], np.nan)
+    low, high = percentile_interval(means[1:], confidence=settings.confidence) or (None, None)
+    share = np.cumsum(cosines.histogram) / n
+    edges = -1 + 2 * np.arange(1, BINS + 1) / BINS
+    quantiles = {str(q): round(float(edges[int(np.searchsorted(share, q))]), 3) for q in (0.01, 0.1, 0.5)}
+    detail = json.dumps({"histogram": cosines.histogram.tolist(), "quantiles": quantiles})
+    yield Measurement("row_cosine", float(means[0]), low=low, high=high, n=n, detail=detail)
+
+
+def _similarity(joint: Joint) -> Measurement:
+    value = linear_cka(joint)
+    # With few images for the width, CKA of unrelated spaces is far from 0.
+    width = max(len(joint.x_mean), len(joint.y_mean))
+    said = f"{joint.n} images for {width} coordinates: biased upwards" if joint.n < 10 * width else ""
+    return Measurement("cka", value, n=joint.n, status=OK if value is not None else NO_VARIANCE, message=said)
+
+
+def _distances(together: Moments, alignment: Alignment, settings: Settings) -> Iterator[Measurement]:
+    """Fréchet distance of the two Gaussians in the new space: as they are, where both have its width, and laid over it."""
+    x, y = marginals(together, settings.dim)
+    if settings.dim == settings.other:
+        yield Measurement("latent_fid", frechet_distance(x, y), n=together.n)
+    yield Measurement("latent_fid_aligned", frechet_distance(x, _mapped(y, alignment)), n=together.n)
+
+
+def _mapped(y: Moments, alignment: Alignment) -> Moments:
+    """The moments of the rows of y where the alignment puts them."""
+    width = alignment.rotation.shape[1]
+    turned = alignment.scale * alignment.rotation
+    mean: Floats = alignment.x_mean + (y.z_mean - alignment.y_mean) @ turned
+    return Moments(y.n, mean, np.zeros(width), turned.T @ y.zz @ turned, np.zeros((width, 0)), np.zeros((0, 0)))

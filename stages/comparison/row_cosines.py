@@ -1,0 +1,58 @@
+"""The second pass of a comparison: each held-out image's two latents laid over each other, and the angle between them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.attributes import Floats
+from stages.bootstrap import poisson_weights
+from stages.comparison.alignment import Alignment
+from stages.rows import read_blocks
+
+BINS = 200
+"""Of the cosine, from −1 to 1."""
+
+
+@dataclass(slots=True)
+class Cosines:
+    """`sums` (1 + replicates, 4): weight, Σcos, Σ‖residual‖², Σ‖x − μ_x‖²; `histogram` (BINS,). `no_angle`: rows at a mean."""
+
+    sums: Floats
+    histogram: npt.NDArray[np.int64]
+    no_angle: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class RowCosines:
+    """A reduce stage over the same batches as `Pairing`."""
+
+    alignment: Alignment
+    holdout: float
+    replicates: int
+    seed: int
+
+    def start(self) -> Cosines:
+        return Cosines(np.zeros((1 + self.replicates, 4)), np.zeros(BINS, np.int64))
+
+    def add(self, state: Cosines, batch: pa.RecordBatch) -> Cosines:
+        dim = len(self.alignment.x_mean)
+        for block in read_blocks(batch, (), holdout=self.holdout):
+            rows = block.held_out
+            both = block.latents[rows].astype(np.float64)
+            x, y = both[:, :dim] - self.alignment.x_mean, self.alignment(both[:, dim:])
+            product = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+            angled = product > 0
+            cosine = np.where(angled, (x * y).sum(axis=1) / np.where(angled, product, 1.0), 0.0)
+            weights = poisson_weights(block.hashes[rows], self.replicates, seed=self.seed)
+            weighted = np.column_stack([np.ones(len(x)), weights]).astype(np.float64)
+            features = np.column_stack([angled, cosine, ((x - y) ** 2).sum(axis=1), (x**2).sum(axis=1)])
+            state.sums += weighted.T @ features
+            bins = np.clip(((cosine[angled] + 1) / 2 * BINS).astype(np.int64), 0, BINS - 1)
+            state.histogram += np.bincount(bins, minlength=BINS)
+            state.no_angle += int((~angled).sum())
+        return state
+
+    def merge(self, a: Cosines, b: Cosines) -> Cosines:
+        return Cosines(a.sums + b.sums, a.histogram + b.histogram, a.no_angle + b.no_angle)
