@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.codec import CodecRef
+from pipeline.steps.compare import MAX_COMPARED, other_codec, ported_name
 from pipeline.steps.components import check_components, component_names
 from pipeline.steps.compose import composed_names
 from pipeline.steps.fit import direction_name
@@ -16,6 +17,7 @@ from pipeline.store.store import Store
 from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import (
+    CompareStep,
     ComponentsStep,
     ComposeStep,
     DisentanglementStep,
@@ -76,8 +78,34 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)
         case EvaluateStep():
             yield from _evaluate(step, at, known)
+        case CompareStep():
+            yield from _compare(step, at, known)
         case _:
             pass
+
+
+def _compare(step: CompareStep, at: str, known: Known) -> Iterator[Problem]:
+    if known.store is None or known.codec is None:
+        yield Problem(
+            at, None, "there is nothing to compare with: the store is empty.", "encode with the other codec first"
+        )
+        return
+    try:
+        other = other_codec(step, known.store, known.job, here=known.codec)
+    except JobError as error:
+        yield from (Problem(f"{at}.{p.field}", p.value, p.reason, p.fix) for p in error.problems)
+        return
+    if known.codec.latent.dim + other.latent.dim > MAX_COMPARED:
+        both = f"{known.codec.latent.dim} + {other.latent.dim}"
+        reason = f"latents of {both} numbers; together at most {MAX_COMPARED} can be held against each other."
+        yield Problem(f"{at}.fingerprint", other.fingerprint[:16], reason, "compare codecs with smaller latents")
+    theirs = {name for name, prints in known.stored.items() if other.fingerprint in prints}
+    for name in () if step.directions == "all" else step.directions:
+        if name not in theirs:
+            reason = f"codec {other.fingerprint[:16]} has no such direction."
+            yield Problem(f"{at}.directions", name, reason, did_you_mean(name, theirs))
+    wanted = theirs if step.directions == "all" else step.directions
+    known.directions |= {ported_name(step, name) for name in wanted}
 
 
 def _evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:

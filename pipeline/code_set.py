@@ -108,25 +108,40 @@ class CodeSet:
 
 def select_rows(batches: Iterator[pa.RecordBatch], url: str, *, options: Mapping[str, Any], rows: int) -> Spill:
     """Writes `id` and `_rowid` batches as a selection ordered by hash of the id; memory is bounded by one bucket."""
-    buckets = max(1, -(-rows // ROWS_PER_BUCKET))
     with TemporaryDirectory(prefix="latentmill-selection-") as folder:
-        paths = [str(Path(folder) / f"{b}.arrow") for b in range(buckets)]
-        with ExitStack() as stack:
-            writers = [stack.enter_context(pa.ipc.new_stream(path, HASHED)) for path in paths]
-            for batch in batches:
-                hashes = _hashes(batch.column("id"))
-                hashed = pa.RecordBatch.from_arrays(
-                    [pa.array(hashes), batch.column("id"), batch.column("_rowid")], schema=HASHED
-                )
-                # Buckets are ranges of the hash, so one after another they are in order.
-                bucket = (
-                    (hashes // np.uint64(-(-(2**64) // buckets))).astype(np.int64)
-                    if buckets > 1
-                    else np.zeros(len(hashes), np.int64)
-                )
-                for b in np.unique(bucket):
-                    writers[b].write_batch(hashed.filter(pa.array(bucket == b)))
+        paths = bucketed(batches, Path(folder), buckets=buckets_for(rows))
         return write_spill(_in_order(paths), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
+
+
+def buckets_for(rows: int) -> int:
+    """How many buckets keep one small enough to hold."""
+    return max(1, -(-rows // ROWS_PER_BUCKET))
+
+
+def bucketed(batches: Iterator[pa.RecordBatch], folder: Path, *, buckets: int) -> list[Path]:
+    """Spills `id` and `_rowid` batches by ranges of the id's hash: one after another the buckets are in its order."""
+    paths = [folder / f"{b}.arrow" for b in range(buckets)]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(pa.ipc.new_stream(str(path), HASHED)) for path in paths]
+        for batch in batches:
+            hashes = _hashes(batch.column("id"))
+            hashed = pa.RecordBatch.from_arrays(
+                [pa.array(hashes), batch.column("id"), batch.column("_rowid")], schema=HASHED
+            )
+            bucket = (
+                (hashes // np.uint64(-(-(2**64) // buckets))).astype(np.int64)
+                if buckets > 1
+                else np.zeros(len(hashes), np.int64)
+            )
+            for b in np.unique(bucket):
+                writers[b].write_batch(hashed.filter(pa.array(bucket == b)))
+    return paths
+
+
+def read_bucket(path: Path) -> pa.Table:
+    """One bucket, by hash and id."""
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        return reader.read_all().sort_by([("hash", "ascending"), ("id", "ascending")])
 
 
 def select_given(
@@ -142,11 +157,9 @@ def _hashes(ids: pa.Array) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
     return np.fromiter(map(xxhash.xxh3_64_intdigest, ids.cast(pa.binary()).to_pylist()), np.uint64, len(ids))
 
 
-def _in_order(paths: list[str]) -> Iterator[pa.RecordBatch]:
+def _in_order(paths: list[Path]) -> Iterator[pa.RecordBatch]:
     for path in paths:
-        with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
-            table = reader.read_all().sort_by([("hash", "ascending"), ("id", "ascending")])
-        for batch in table.select(["id", "row"]).combine_chunks().to_batches():
+        for batch in read_bucket(path).select(["id", "row"]).combine_chunks().to_batches():
             one = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32))
             columns = [pa.ListArray.from_arrays(one, column) for column in batch.columns]
             yield pa.RecordBatch.from_arrays(columns, names=SELECTION.names[1:])

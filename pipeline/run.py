@@ -24,6 +24,7 @@ from schemas.events import RunFinished, StepFinished
 from schemas.job import Job
 from schemas.steps import (
     CompactStep,
+    CompareStep,
     ComponentsStep,
     ComposeStep,
     DisentanglementStep,
@@ -151,6 +152,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.disentanglement import disentanglement
 
             return disentanglement
+        case CompareStep():
+            from pipeline.steps.compare import compare_codecs
+
+            return compare_codecs
         case RenderStep():
             from pipeline.steps.render import render
 

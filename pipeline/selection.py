@@ -11,6 +11,7 @@ from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.identity import fraction_of
 from schemas.steps import (
+    CompareStep,
     ComponentsStep,
     ComposeStep,
     DisentanglementStep,
@@ -20,7 +21,16 @@ from schemas.steps import (
     TraverseStep,
 )
 
-Selecting = FitStep | ComponentsStep | ComposeStep | TraverseStep | InterpolateStep | EvaluateStep | DisentanglementStep
+Selecting = (
+    FitStep
+    | ComponentsStep
+    | ComposeStep
+    | TraverseStep
+    | InterpolateStep
+    | EvaluateStep
+    | DisentanglementStep
+    | CompareStep
+)
 
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:

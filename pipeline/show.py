@@ -93,6 +93,9 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "evaluate":
             left = f", {counts['left_out']:,} left out" if counts["left_out"] else ""
             return f"{counts['pictures']:,} pictures of {counts['rows']:,} images{left}, {counts['measurements']:,} numbers"
+        case "compare":
+            odd = f", {counts['status']}: {counts['message']}" if counts["message"] else ""
+            return f"{counts['rows']:,} images in both, {counts['ported']} directions carried over{odd}"
         case _:
             return str(counts.get("written", ""))
 

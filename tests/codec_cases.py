@@ -3,6 +3,7 @@
 StubbornCodec stands where users' codecs stand: `codec: {family: custom, entry: "tests.codec_cases:StubbornCodec"}`.
 """
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -82,3 +83,21 @@ class StubbornCodec:
 
     def from_model(self, latents: torch.Tensor) -> torch.Tensor:
         return latents
+
+
+class NoiseCodec:
+    """Three numbers drawn by a hash of the picture: latents that say nothing of what they are latents of."""
+
+    can: frozenset[Ability] = frozenset({"encode"})
+    latent = LatentSpec(shape=(3,), space="z")
+
+    def __init__(self, spec: CustomCodec, *, device: str) -> None:
+        self.picture = spec.preprocess.size
+
+    @staticmethod
+    def latent_of(spec: CustomCodec) -> LatentSpec:
+        return NoiseCodec.latent
+
+    def encode(self, pixels: torch.Tensor) -> Encoded:
+        seeds = [zlib.crc32(one.numpy().tobytes()) for one in pixels]
+        return Encoded(torch.tensor(np.array([np.random.default_rng(s).standard_normal(3) for s in seeds])).float())

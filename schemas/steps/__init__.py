@@ -10,7 +10,7 @@ from pydantic import Field
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
-from schemas.steps.measures import DisentanglementScore, DisentanglementStep, EvaluateStep
+from schemas.steps.measures import CompareStep, DisentanglementScore, DisentanglementStep, EvaluateStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
@@ -26,6 +26,7 @@ Step = Annotated[
     | InterpolateStep
     | EvaluateStep
     | DisentanglementStep
+    | CompareStep
     | RenderStep
     | ReportStep,
     Field(discriminator="stage"),
@@ -36,6 +37,7 @@ CODE_SETS = ("traverse", "interpolate")
 __all__ = [
     "CODE_SETS",
     "CompactStep",
+    "CompareStep",
     "ComponentEstimator",
     "ComponentsStep",
     "ComposeStep",

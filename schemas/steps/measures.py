@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from schemas.base import broken_rule
+from schemas.codec import CodecSpec
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import Unit
 
@@ -113,3 +114,34 @@ class DisentanglementStep(SelectionStep):
         3, ge=1, le=10_000, description="permutations of the null of scores that train classifiers or draw batches"
     )
     seed: int = Field(0, ge=0)
+
+
+class CompareStep(SelectionStep):
+    """Holds this job's codec against another one's latents of the same images; carries directions over where that is safe."""
+
+    stage: Literal["compare"] = "compare"
+    fingerprint: str | None = Field(
+        None, pattern=r"^[0-9a-f]{4,64}$", description="the other codec, by the first digits of its fingerprint"
+    )
+    codec: CodecSpec | None = Field(None, description="the other codec, by its spec; its latents must be in the store")
+    directions: tuple[str, ...] | Literal["all"] = Field(
+        "all",
+        description="directions of the other codec to carry over; stored as `ported.NAME`, or `STEP.NAME` of a named step",
+    )
+    max_disparity: float = Field(
+        0.3, gt=0, lt=1, description="share of variance on held-out images that may stay unexplained; above it, refused"
+    )
+    holdout: float = Field(0.2, gt=0, lt=1, description="share of images, by hash of the id, that judge the alignment")
+    permutations: int = Field(100, ge=19, le=10_000, description="chance dealings of rows the alignment must beat")
+    replicates: int = Field(200, ge=20, le=10_000, description="bootstrap replicates")
+    confidence: float = Field(0.95, gt=0, lt=1)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _names_the_other(self) -> Self:
+        if (self.fingerprint is None) == (self.codec is None):
+            given = None if self.codec is None else self.fingerprint
+            raise broken_rule(
+                "fingerprint", given, "the other codec is named once.", "give either `fingerprint` or `codec`"
+            )
+        return self

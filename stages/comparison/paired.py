@@ -37,9 +37,7 @@ class Pairing:
 
     def start(self) -> Pairs:
         width = self.dim + self.other
-        return Pairs(
-            Moments.empty(width, full=True), Moments.empty(width, full=True), Sample.empty(width, columns=0)
-        )
+        return Pairs(Moments.empty(width, full=True), Moments.empty(width, full=True), Sample.empty(width, columns=0))
 
     def add(self, state: Pairs, batch: pa.RecordBatch) -> Pairs:
         for block in read_blocks(batch, (), holdout=self.holdout):
@@ -81,8 +79,6 @@ def marginals(moments: Moments, dim: int) -> tuple[Moments, Moments]:
     def part(rows: slice) -> Moments:
         origin, offset = moments.origin[rows], moments.offset[rows]
         width = len(origin)
-        return Moments(
-            moments.n, origin, offset, moments.zz[rows, rows], np.zeros((width, 0)), np.zeros((0, 0))
-        )
+        return Moments(moments.n, origin, offset, moments.zz[rows, rows], np.zeros((width, 0)), np.zeros((0, 0)))
 
     return part(slice(0, dim)), part(slice(dim, moments.dim))

@@ -24,6 +24,7 @@ class FitStatus(StrEnum):
     NO_VARIANCE = "no_variance"  # the rows do not vary along it: a component beyond their rank
     ZERO_NORM = "zero_norm"  # the classes have the same mean: there is no direction
     SEPARABLE = "separable"  # a plane parts the classes, so the unpenalised optimum is at infinity
+    REFUSED = "refused"  # of another codec, whose space is too far from this one's to carry it over
     NOT_CONVERGED = "not_converged"  # the optimum was not reached in the allowed passes
 
 

@@ -1,0 +1,124 @@
+"""The compare step from job to directions: a codec that is the old one turned, one that is unrelated, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pipeline.run import RunResult, run_job
+from pipeline.store.store import Store
+from schemas.errors import JobError
+from schemas.job import parse_job
+from stages.codecs.basis import orthonormal_rows
+from tests.jobs import job_data, make_images
+
+OLD = {"family": "linear", "dim": 8, "preprocess": {"size": 16}}
+ENCODE = [{"stage": "encode"}]
+COUNT = 150
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("compare"), COUNT)
+
+
+def turned(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The old codec with its latent space turned: z′ = Qz. Returns its spec and Q."""
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((8, 8)))[0]
+    basis = turn @ orthonormal_rows(8, 16 * 16 * 3, seed=0)
+    folder.mkdir()
+    save_file({"basis": basis, "mean": np.full(16 * 16 * 3, 0.5)}, folder / "model.safetensors")
+    return {**OLD, "weights": str(folder)}, turn
+
+
+def run(folder: Path, out: Path, steps: list[dict[str, Any]], **changes: Any) -> RunResult:
+    job = parse_job(job_data(folder, out / "store", steps=steps, **changes))
+    return run_job(job, report=lambda event: None)
+
+
+def rows(out: Path, table: str) -> list[dict[str, Any]]:
+    store = Store.open(str(out / "store"))
+    found = store.directions() if table == "directions" else store.measurements()
+    return [r for b in found.scan() for r in b.to_pylist()]
+
+
+@pytest.fixture
+def old(folder: Path, tmp_path: Path) -> str:
+    """The old codec's latents and directions are in the store; its fingerprint."""
+    result = run(
+        folder, tmp_path, [*ENCODE, {"stage": "fit", "attributes": ["bright", "round"], "holdout": 0}], codec=OLD
+    )
+    return str(result.plan.fingerprint)
+
+
+def test_directions_follow_a_turned_codec(folder: Path, tmp_path: Path, old: str) -> None:
+    new, turn = turned(tmp_path / "weights")
+    fit = {"stage": "fit", "attributes": ["bright", "round"], "holdout": 0}
+    use = {"stage": "traverse", "directions": ["ported.bright"], "limit": 3}
+    result = run(folder, tmp_path, [*ENCODE, fit, {"stage": "compare", "fingerprint": old[:10]}, use], codec=new)
+    assert result.steps["compare"] == {
+        **result.steps["compare"],
+        "rows": COUNT,
+        "status": "ok",
+        "ported": 2,
+        "refused": 0,
+        "with": old[:16],
+    }
+    by = {(r["metric"], r["subject"]): r for r in rows(tmp_path, "measurements")}
+    assert by["row_cosine", ""]["value"] == pytest.approx(1, abs=1e-5)
+    assert by["cka", ""]["value"] == pytest.approx(1, abs=1e-6)
+    assert by["disparity", ""]["value"] == pytest.approx(0, abs=1e-6)
+    assert by["ported_agreement", "ported.bright"]["value"] == pytest.approx(1, abs=1e-6)
+    stored = {(r["name"], r["fingerprint"]): r for r in rows(tmp_path, "directions")}
+    here = str(result.plan.fingerprint)
+    ported = stored["ported.bright", here]
+    np.testing.assert_allclose(ported["vector"], turn @ stored["bright", old]["vector"], atol=1e-5)
+    # Fitted anew on the new codec's latents, it is the same direction, score and spread.
+    for field in ("vector", "raw_norm", "intercept", "sigma", "mean"):
+        np.testing.assert_allclose(ported[field], stored["bright", here][field], atol=1e-4)
+    assert (ported["estimator"], ported["attribute"], ported["status"]) == ("ported", "bright", "ok")
+
+
+def test_an_unrelated_codec_gets_nothing(folder: Path, tmp_path: Path, old: str) -> None:
+    codec = {"family": "custom", "entry": "tests.codec_cases:NoiseCodec", "preprocess": {"size": 16}}
+    step = {"stage": "compare", "name": "drift", "codec": OLD, "directions": ["bright"]}
+    result = run(folder, tmp_path, [*ENCODE, step], codec=codec, allow_code=True)
+    assert (result.steps["drift"]["status"], result.steps["drift"]["ported"]) == ("refused", 0)
+    (stored,) = [r for r in rows(tmp_path, "directions") if r["name"] == "drift.bright"]
+    assert (stored["status"], stored["vector"]) == ("refused", None)
+    assert "disparity" in stored["message"]
+    with pytest.raises(JobError, match="refused"):
+        run(folder, tmp_path, [{"stage": "traverse", "directions": ["drift.bright"]}], codec=codec, allow_code=True)
+
+
+def test_only_images_that_both_have_are_compared(folder: Path, tmp_path: Path, old: str) -> None:
+    new, _ = turned(tmp_path / "weights")
+    half = {"source": {"images": f"{folder}/images/[0-3]/*.png", "labels": f"{folder}/labels.csv"}}
+    result = run(
+        folder, tmp_path, [*ENCODE, {"stage": "compare", "fingerprint": old, "holdout": 0.3}], codec=new, **half
+    )
+    assert 60 < result.steps["compare"]["rows"] == result.steps["encode"]["in_latents"] < COUNT
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "reason"),
+    [
+        ({"fingerprint": "0123"}, "fingerprint", "no latents"),
+        ({}, "fingerprint", "named once"),
+        ({"codec": {**OLD, "dim": 5}}, "codec", "no latents"),
+        ({"codec": OLD, "directions": ["brihgt"]}, "directions", "no such direction"),
+        ({"codec": {**OLD, "dim": 6}}, "codec", "own codec"),
+    ],
+)
+def test_bad_jobs_name_field_and_fix(
+    folder: Path, tmp_path: Path, old: str, step: dict[str, Any], field: str, reason: str
+) -> None:
+    here = {**OLD, "dim": 6}
+    run(folder, tmp_path, ENCODE, codec=here)
+    with pytest.raises(JobError) as caught:
+        run(folder, tmp_path, [{"stage": "compare", **step}], codec=here)
+    (problem,) = caught.value.problems
+    assert field in problem.field
+    assert reason in problem.reason
