@@ -4,6 +4,7 @@ A check yields problems; it raises nothing and touches nothing. Steps are checke
 (a fit its directions) is there for those below it.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,17 +18,26 @@ from pipeline.store.store import Store
 from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import (
+    AnalogyStep,
+    Around,
     CompareStep,
     ComponentsStep,
     ComposeStep,
+    Covariance,
     DisentanglementStep,
+    EditStep,
     EncodeStep,
     EvaluateStep,
     FitStep,
+    SampleStep,
     Step,
     TraverseStep,
+    TrustRegion,
+    WalkStep,
 )
 from schemas.tables import label_types
+from stages.code_sets.edit import range_problem
+from stages.code_sets.gaussian import FULL_DIM
 
 
 @dataclass
@@ -76,10 +86,20 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
         case TraverseStep():
             yield from check_directions(step.directions, f"{at}.directions", known)
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)
+            yield from _trust(step.trust, at, known)
         case EvaluateStep():
             yield from _evaluate(step, at, known)
         case CompareStep():
             yield from _compare(step, at, known)
+        case EditStep():
+            yield from _edit(step, at, known)
+        case AnalogyStep():
+            yield from _prior(step.around, f"{at}.around", known)
+            yield from _trust(step.trust, at, known)
+        case WalkStep():
+            yield from _walk(step, at, known)
+        case SampleStep():
+            yield from _sample(step, at, known)
         case _:
             pass
 
@@ -182,6 +202,60 @@ def check_coordinates(indexes: Iterable[int], at: str, known: Known) -> Iterator
         if known.codec and not 0 <= j < known.codec.latent.dim:
             dim = known.codec.latent.dim
             yield Problem(at, j, f"the latent has {dim} coordinates.", f"use 0 to {dim - 1}")
+
+
+def _edit(step: EditStep, at: str, known: Known) -> Iterator[Problem]:
+    for i, change in enumerate(step.changes):
+        here = f"{at}.changes.{i}"
+        if change.direction is not None:
+            yield from check_directions([change.direction], f"{here}.direction", known)
+        if change.coordinate is not None:
+            yield from check_coordinates([change.coordinate], f"{here}.coordinate", known)
+        if known.codec and (problem := range_problem(change, known.codec.latent, at=here)):
+            yield problem
+    yield from _trust(step.trust, at, known)
+
+
+def _walk(step: WalkStep, at: str, known: Known) -> Iterator[Problem]:
+    if step.start == "prior":
+        yield from _prior("prior", f"{at}.start", known)
+    if step.method == "pcn":
+        yield from _prior(step.around, f"{at}.around", known)
+        if known.codec and known.codec.latent.prior == "none" and step.around != "prior":
+            yield from _covariance(step.covariance, f"{at}.covariance", known)
+    yield from _trust(step.trust, at, known)
+
+
+def _sample(step: SampleStep, at: str, known: Known) -> Iterator[Problem]:
+    if step.method == "prior":
+        yield from _prior("prior", f"{at}.method", known, fix="use method: gaussian or gmm")
+    else:
+        components = step.components if step.method == "gmm" else 1
+        yield from _covariance(step.covariance, f"{at}.covariance", known, count=components)
+    yield from _trust(step.trust, at, known)
+
+
+def _prior(around: Around, at: str, known: Known, *, fix: str = "use `data`") -> Iterator[Problem]:
+    if around == "prior" and known.codec and known.codec.latent.prior == "none":
+        yield Problem(at, around, f"the {known.codec.spec.family} codec has no prior to draw from.", fix)
+
+
+def _covariance(covariance: Covariance, at: str, known: Known, *, count: int = 1) -> Iterator[Problem]:
+    """`count` matrices have to fit where one of the largest would."""
+    if covariance == "full" and known.codec and known.codec.latent.dim**2 * count > FULL_DIM**2:
+        most = math.isqrt(FULL_DIM**2 // count)
+        reason = f"a latent has {known.codec.latent.dim} numbers; {count} full covariance(s) end at {most}."
+        yield Problem(at, covariance, reason, "use covariance: diagonal")
+
+
+def _trust(trust: TrustRegion | None, at: str, known: Known) -> Iterator[Problem]:
+    if trust is None or known.codec is None:
+        return
+    if trust.by == "typicality" and known.codec.latent.prior == "none":
+        reason = f"the {known.codec.spec.family} codec has no prior N(0, I) to be typical of."
+        yield Problem(f"{at}.trust.by", trust.by, reason, "use by: mahalanobis or by: neighbours")
+    if trust.by == "mahalanobis":
+        yield from _covariance(trust.covariance, f"{at}.trust.covariance", known)
 
 
 def _encode(step: EncodeStep, known: Known) -> Iterator[Problem]:

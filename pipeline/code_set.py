@@ -1,4 +1,4 @@
-"""Code sets: what a traverse or interpolate step defines, resolved into rows, and expanded inside workers.
+"""Code sets: what a traverse, interpolate, edit, … step defines, resolved into rows, and expanded inside workers.
 
 Data's way: selection (ids and row ids, spilled once) → latents by row id → `stages.code_sets.traverse` / `stages.code_sets.interpolate`.
 Only the selection is ever written; codes exist inside workers, for as long as a batch does. Rows are ordered by a hash of
@@ -151,6 +151,19 @@ def select_given(
     columns = [pa.array(ids, SELECTION.field("ids").type), pa.array(rows, SELECTION.field("rows").type)]
     batch = pa.RecordBatch.from_arrays(columns, names=SELECTION.names[1:])
     return write_spill(iter([batch]), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
+
+
+def select_draws(count: int, url: str, *, options: Mapping[str, Any]) -> Spill:
+    """Writes `count` rows without parents: draws, told apart by their place alone."""
+    lists = [SELECTION.field(name).type for name in SELECTION.names[1:]]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, count, BATCH_ROWS):
+            rows = min(BATCH_ROWS, count - start)
+            empty = [pa.array([[]] * rows, kind) for kind in lists]
+            yield pa.RecordBatch.from_arrays(empty, names=SELECTION.names[1:])
+
+    return write_spill(batches(), url, schema=SELECTION, batch_rows=BATCH_ROWS, options=options)
 
 
 def _hashes(ids: pa.Array) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from pipeline.context import Context
 from pipeline.measurements import read_measurements
 from pipeline.store.table import Table
 from pipeline.thumbnails import picture_of
-from schemas.steps import ComponentEstimator
+from schemas.steps import CodeSetStep, ComponentEstimator
 from schemas.tables import directions_schema
 from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
@@ -41,6 +41,8 @@ from stages.report.data import (
 EXAMPLES = 3
 PREVIEW_BYTES = 2**18
 HISTORY = "history.json"
+SHEET = 4
+"""Times as many draws as strips are shown where a draw is one picture."""
 
 
 def gather(ctx: Context, *, rows: int, given: str, versions: dict[str, str]) -> ReportData:
@@ -87,11 +89,12 @@ def _strip_tables(ctx: Context, rows: int) -> Iterator[StripTable]:
     for step in ctx.job.steps:
         code_set = ctx.code_sets.get(str(step.name))
         if code_set is not None:
-            yield from _tables_of(ctx, code_set, codec, rows, mode=getattr(step, "mode", ""))
+            yield from _tables_of(ctx, cast(CodeSetStep, step), code_set, codec, rows)
 
 
-def _tables_of(ctx: Context, code_set: CodeSet, codec: Codec, rows: int, *, mode: str) -> Iterator[StripTable]:
-    """One table a direction; the strips of an interpolation are one table."""
+def _tables_of(ctx: Context, step: CodeSetStep, code_set: CodeSet, codec: Codec, rows: int) -> Iterator[StripTable]:
+    """One table a direction; the strips of any other step are one table."""
+    rows *= SHEET if code_set.stage.frames == 1 and not code_set.stage.parents else 1
     codes = list(codes_of(code_set.expand(0, min(rows, code_set.selection.rows), first_seq=0)))
     frames = code_set.stage.frames
     strips = [codes[i : i + frames] for i in range(0, len(codes), frames)]
@@ -99,21 +102,23 @@ def _tables_of(ctx: Context, code_set: CodeSet, codec: Codec, rows: int, *, mode
         mine = [strip for strip in strips if strip[0].title == title]
         head = mine[0]
         yield StripTable(
-            kind="interpolate" if head[0].unit == "t" else "traverse",
+            kind=step.stage,
             title=title,
             step=code_set.name,
-            mode=mode,
+            mode=getattr(step, "mode", ""),
             unit=head[0].unit or "",
             strengths=tuple(code.strength or 0.0 for code in head),
-            strips=tuple(_strip(ctx, strip, codec) for strip in mine),
+            strips=tuple(_strip(ctx, strip, codec, originals=step.stage != "interpolate") for strip in mine),
+            operation=json.loads(head[0].operation),
         )
 
 
-def _strip(ctx: Context, codes: list[Code], codec: Codec) -> Strip:
+def _strip(ctx: Context, codes: list[Code], codec: Codec, *, originals: bool) -> Strip:
+    """One strip; the ends of a path need no `originals` beside them, they are its own first and last frame."""
     flags = sorted({flag for code in codes for flag in code.flags})
     parents = codes[0].parents
-    source = _original(ctx, parents[0]) if len(parents) == 1 else None
-    return Strip(parents, tuple(_decoded(codec, code) for code in codes), source, ", ".join(flags))
+    sources = tuple(_original(ctx, parent) for parent in parents) if originals else ()
+    return Strip(parents, tuple(_decoded(codec, code) for code in codes), sources, ", ".join(flags))
 
 
 def _decoded(codec: Codec, code: Code) -> Picture | None:

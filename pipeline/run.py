@@ -23,11 +23,13 @@ from schemas.errors import LatentmillError
 from schemas.events import RunFinished, StepFinished
 from schemas.job import Job
 from schemas.steps import (
+    AnalogyStep,
     CompactStep,
     CompareStep,
     ComponentsStep,
     ComposeStep,
     DisentanglementStep,
+    EditStep,
     EncodeStep,
     EvaluateStep,
     FitStep,
@@ -35,9 +37,11 @@ from schemas.steps import (
     InterpolateStep,
     RenderStep,
     ReportStep,
+    SampleStep,
     Step,
     TrainStep,
     TraverseStep,
+    WalkStep,
 )
 from schemas.tables import RUNS
 
@@ -140,7 +144,7 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.compose import compose_directions
 
             return compose_directions
-        case TraverseStep() | InterpolateStep():
+        case TraverseStep() | InterpolateStep() | EditStep() | AnalogyStep() | WalkStep() | SampleStep():
             from pipeline.steps.codes import define
 
             return define

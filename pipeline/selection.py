@@ -11,26 +11,16 @@ from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.identity import fraction_of
 from schemas.steps import (
+    CodeSetStep,
     CompareStep,
     ComponentsStep,
     ComposeStep,
     DisentanglementStep,
     EvaluateStep,
     FitStep,
-    InterpolateStep,
-    TraverseStep,
 )
 
-Selecting = (
-    FitStep
-    | ComponentsStep
-    | ComposeStep
-    | TraverseStep
-    | InterpolateStep
-    | EvaluateStep
-    | DisentanglementStep
-    | CompareStep
-)
+Selecting = CodeSetStep | CompareStep | ComponentsStep | ComposeStep | DisentanglementStep | EvaluateStep | FitStep
 
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:

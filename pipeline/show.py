@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from schemas.steps import CODE_SETS
+
 if TYPE_CHECKING:
     from pipeline.plan import Plan
     from pipeline.run import RunResult
@@ -78,7 +80,7 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "fit" | "components":
             odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
             return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"
-        case "traverse" | "interpolate":
+        case stage if stage in CODE_SETS:
             return f"{counts['strips']:,} strips of {counts['frames']} codes"
         case "disentanglement":
             chance = f", {counts['at_chance']} no better than chance" if counts["at_chance"] else ""

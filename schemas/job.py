@@ -17,7 +17,7 @@ from schemas.executor import ExecutorSpec, LocalExecutor
 from schemas.problems import did_you_mean as did_you_mean
 from schemas.problems import problems_of
 from schemas.source import SourceSpec
-from schemas.steps import CODE_SETS, InterpolateStep, RenderStep, Step, TraverseStep
+from schemas.steps import CODE_SETS, CodeSetStep, RenderStep, Step
 
 
 class Job(Spec):
@@ -59,12 +59,12 @@ class Job(Spec):
             named.append(step)
         return tuple(named)
 
-    def code_sets_of(self, render: RenderStep) -> tuple[TraverseStep | InterpolateStep, ...]:
+    def code_sets_of(self, render: RenderStep) -> tuple[CodeSetStep, ...]:
         """The code-set steps that `render` decodes: those it names, or those above it that no earlier render took."""
         taken: set[str | None] = set()
-        waiting: list[TraverseStep | InterpolateStep] = []
+        waiting: list[CodeSetStep] = []
         for step in self.steps:
-            if isinstance(step, TraverseStep | InterpolateStep):
+            if isinstance(step, CodeSetStep):
                 waiting.append(step)
             elif isinstance(step, RenderStep):
                 mine = (
@@ -176,5 +176,8 @@ def _check_render(job: Job, step: RenderStep, at: str, above: set[str]) -> Itera
             yield Problem(f"{at}.of", name, "no code set of this name above this step.", did_you_mean(name, code_sets))
     if not step.of and not job.code_sets_of(step):
         yield Problem(
-            at, None, "nothing above this step is left to render.", "put a traverse or interpolate step above it"
+            at,
+            None,
+            "nothing above this step is left to render.",
+            "put a code set above it, such as a traverse or interpolate step",
         )

@@ -72,6 +72,15 @@ def read_blocks(batch: pa.RecordBatch, columns: Sequence[Column], *, holdout: fl
         yield _block(batch.slice(start, rows), columns, holdout)
 
 
+def read_latents(batch: pa.RecordBatch) -> Iterator[Block]:
+    """Blocks of a batch with columns `id` and `latent`, and no labels."""
+    no_labels = pa.nulls(batch.num_rows, pa.struct([]))
+    labels = pa.RecordBatch.from_arrays(
+        [batch.column("id"), batch.column("latent"), no_labels], ["id", "latent", "labels"]
+    )
+    yield from read_blocks(labels, (), holdout=0)
+
+
 def _block(batch: pa.RecordBatch, columns: Sequence[Column], holdout: float) -> Block:
     latents, finite = _finite_latents(batch.column("latent"))
     dropped = int(len(finite) - finite.sum())

@@ -1,39 +1,44 @@
-"""Traverse and interpolate steps: they decide which rows and which way, write the selection, and leave the codes to workers."""
+"""Code-set steps: they decide which rows and which way, write the selection, and leave the codes to workers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
-from pipeline.code_set import CodeSet, select_given, select_rows
+from pipeline.code_set import CodeSet, select_draws, select_given, select_rows
 from pipeline.context import Context
 from pipeline.selection import selection_clause
+from pipeline.spill import Spill
+from pipeline.steps.draws import Chosen, analogy_of, sample_of, walk_of
+from pipeline.steps.trust import trust_of
 from pipeline.store.table import Table
 from schemas.errors import JobError, SpaceMismatch
 from schemas.job import did_you_mean
-from schemas.steps import InterpolateStep, TraverseStep
+from schemas.steps import (
+    AnalogyStep,
+    CodeSetStep,
+    EditStep,
+    InterpolateStep,
+    SampleStep,
+    TraverseStep,
+    WalkStep,
+)
+from stages.code_sets.axes import CoordinateMoments, Direction, needs_moments
+from stages.code_sets.edit import Edit
 from stages.code_sets.interpolate import Interpolate
 from stages.code_sets.pairing import Pair, explicit_pairs, nearest_pairs, random_pairs
 from stages.code_sets.parents import CodeStage
 from stages.code_sets.spread import CoordinateSpread, coordinate_moments
-from stages.code_sets.traverse import Direction, Traverse
+from stages.code_sets.traverse import Traverse
+from stages.directions.effect import effect_length
 
 
-def define(step: TraverseStep | InterpolateStep, ctx: Context) -> dict[str, Any]:
+def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
     """Resolves the step into a code set that a render step finds in the context; returns its size."""
     latents = ctx.latents
     version = latents.version
-    url = ctx.work_url(f"{step.name}.arrow")
-    if isinstance(step, TraverseStep):
-        stage: CodeStage = _traverse(step, ctx, latents, version)
-        clause = selection_clause(step, latents, version)
-        rows = latents.count_rows(clause, version=version)
-        batches = latents.scan(["id", "_rowid"], where=clause, version=version)
-        selection = select_rows(batches, url, options=ctx.file_options, rows=rows)
-    else:
-        stage = Interpolate(step, ctx.codec.latent)
-        pairs = _pairs(step, latents, version)
-        selection = select_given(pairs, rows_of(pairs, latents, version), url, options=ctx.file_options)
+    stage, parents = _stage(step, ctx, latents, version)
+    selection = _selection(step, ctx, parents, latents, version)
     if not selection.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
     ctx.started_step(step, total=selection.rows)
@@ -42,19 +47,61 @@ def define(step: TraverseStep | InterpolateStep, ctx: Context) -> dict[str, Any]
     return {"rows": selection.rows, "strips": selection.rows * stage.strips, "frames": stage.frames}
 
 
+def _stage(step: CodeSetStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
+    match step:
+        case TraverseStep():
+            return _traverse(step, ctx, latents, version), None
+        case InterpolateStep():
+            return Interpolate(step, ctx.codec.latent), _pairs(step, latents, version)
+        case EditStep():
+            return _edit(step, ctx, latents, version), None
+        case AnalogyStep():
+            return analogy_of(step, ctx, latents, version)
+        case WalkStep():
+            return walk_of(step, ctx, latents, version)
+        case SampleStep():
+            return sample_of(step, ctx, latents, version)
+        case _:
+            assert_never(step)
+
+
+def _selection(step: CodeSetStep, ctx: Context, chosen: Chosen, latents: Table, version: int) -> Spill:
+    url = ctx.work_url(f"{step.name}.arrow")
+    if isinstance(chosen, int):
+        return select_draws(chosen, url, options=ctx.file_options)
+    if chosen is not None:
+        return select_given(chosen, rows_of(chosen, latents, version), url, options=ctx.file_options)
+    clause = selection_clause(step, latents, version)
+    rows = latents.count_rows(clause, version=version)
+    batches = latents.scan(["id", "_rowid"], where=clause, version=version)
+    return select_rows(batches, url, options=ctx.file_options, rows=rows)
+
+
 def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) -> Traverse:
     directions = [resolve_direction(name, ctx) for name in step.directions]
-    moments = None
-    if step.coordinates and (step.unit == "sigma" or step.mode == "set_projection"):
-        splits = latents.splits(columns=["latent"], version=version)
-        moments = coordinate_moments(ctx.executor.reduce(splits, CoordinateSpread(ctx.codec.latent.dim)))
-    return Traverse(step, directions, ctx.codec.latent, coordinates=moments)
+    moments = _moments(ctx, latents, version) if step.coordinates and needs_moments(step.unit, step.mode) else None
+    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+    return Traverse(step, directions, ctx.codec.latent, coordinates=moments, trust=trust)
+
+
+def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> Edit:
+    directions = [resolve_direction(c.direction, ctx) for c in step.changes if c.direction is not None]
+    coordinates = any(c.coordinate is not None for c in step.changes)
+    moments = _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
+    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+    return Edit(step, directions, ctx.codec.latent, coordinates=moments, trust=trust)
+
+
+def _moments(ctx: Context, latents: Table, version: int) -> CoordinateMoments:
+    splits = latents.splits(columns=["latent"], version=version)
+    return coordinate_moments(ctx.executor.reduce(splits, CoordinateSpread(ctx.codec.latent.dim)))
 
 
 def resolve_direction(name: str, ctx: Context) -> Direction:
     """The stored direction of that name for this dataset and codec; errors as `stored_direction`."""
     row = stored_direction(name, ctx)
-    return Direction(name, np.array(row["vector"]), float(row["sigma"]), np.array(row["mean"]))
+    effect = effect_length(row["estimator"], row["raw_norm"])
+    return Direction(name, np.array(row["vector"]), float(row["sigma"]), np.array(row["mean"]), effect)
 
 
 def stored_direction(name: str, ctx: Context) -> dict[str, Any]:

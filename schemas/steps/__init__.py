@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.steps.base import SelectionStep
-from schemas.steps.codes import InterpolateStep, TraverseStep, Unit
+from schemas.steps.codes import InterpolateStep, TraverseStep, TrustRegion, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
+from schemas.steps.edits import AnalogyStep, Around, Change, Covariance, EditStep, SampleStep, WalkStep
 from schemas.steps.measures import CompareStep, DisentanglementScore, DisentanglementStep, EvaluateStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
@@ -27,22 +28,33 @@ Step = Annotated[
     | EvaluateStep
     | DisentanglementStep
     | CompareStep
+    | EditStep
+    | AnalogyStep
+    | WalkStep
+    | SampleStep
     | RenderStep
     | ReportStep,
     Field(discriminator="stage"),
 ]
-CODE_SETS = ("traverse", "interpolate")
+CodeSetStep = TraverseStep | InterpolateStep | EditStep | AnalogyStep | WalkStep | SampleStep
+CODE_SETS = ("traverse", "interpolate", "edit", "analogy", "walk", "sample")
 """Stages that define codes lazily; a render step expands them inside workers."""
 
 __all__ = [
     "CODE_SETS",
+    "AnalogyStep",
+    "Around",
+    "Change",
+    "CodeSetStep",
     "CompactStep",
     "CompareStep",
     "ComponentEstimator",
     "ComponentsStep",
     "ComposeStep",
+    "Covariance",
     "DisentanglementScore",
     "DisentanglementStep",
+    "EditStep",
     "EncodeStep",
     "Estimator",
     "EvaluateStep",
@@ -51,9 +63,12 @@ __all__ = [
     "InterpolateStep",
     "RenderStep",
     "ReportStep",
+    "SampleStep",
     "SelectionStep",
     "Step",
     "TrainStep",
     "TraverseStep",
+    "TrustRegion",
     "Unit",
+    "WalkStep",
 ]

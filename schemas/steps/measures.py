@@ -7,7 +7,6 @@ from pydantic import Field, field_validator, model_validator
 from schemas.base import broken_rule
 from schemas.codec import CodecSpec
 from schemas.steps.base import SelectionStep
-from schemas.steps.codes import Unit
 
 Box = tuple[float, float, float, float]
 
@@ -22,7 +21,7 @@ class EvaluateStep(SelectionStep):
     strengths: tuple[float, ...] = Field(
         (-2.0, -1.0, 1.0, 2.0), min_length=1, description="the α grid; 0, the unedited picture, is always decoded too"
     )
-    unit: Unit = Field(
+    unit: Literal["latent", "sigma"] = Field(
         "sigma", description="sigma: standard deviations of the data along the direction; latent: raw length"
     )
     attributes: tuple[str, ...] | None = Field(

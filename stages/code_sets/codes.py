@@ -8,8 +8,8 @@ found from `seq`, never from batches. Names are made of letters, digits, `-` and
 import base64
 import hashlib
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import LatentSpec
+from schemas.identity import canonical_json
+from schemas.steps import CodeSetStep
 from schemas.tables import codes_schema
 from stages.columns import column_of
 
@@ -46,7 +48,7 @@ class Strips:
     """Every strip of a batch, in the order of `seq`; all have the same number of frames.
 
     Lists hold one entry a strip. `latents` is (strips, frames, d); a code whose latent is not finite gets a null latent,
-    and a strip with a `flag` loses all of them.
+    and a strip with a `flag` loses all of them. `code_flags` mark single codes, flag → (strips, frames); they lose nothing.
     """
 
     first_seq: npt.NDArray[np.int64]
@@ -59,6 +61,7 @@ class Strips:
     unit: str
     latents: npt.NDArray[Any]
     usable: npt.NDArray[np.bool_]
+    code_flags: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def codes_batch(strips: Strips, *, code_set: str, spec: LatentSpec) -> pa.RecordBatch:
@@ -75,6 +78,9 @@ def codes_batch(strips: Strips, *, code_set: str, spec: LatentSpec) -> pa.Record
     flags = [list(f) for f in strips.flags for _ in range(frames)]
     for i in np.flatnonzero(usable & ~finite):
         flags[i].append("non_finite")
+    for flag, mask in strips.code_flags.items():
+        for i in np.flatnonzero(usable & finite & mask.reshape(-1)):
+            flags[i].append(flag)
     valid = usable & finite
     latents[~valid] = 0.0
     each = np.repeat(np.arange(count), frames)
@@ -93,6 +99,13 @@ def codes_batch(strips: Strips, *, code_set: str, spec: LatentSpec) -> pa.Record
         "latent": column_of(latents, schema.field("latent"), valid=valid),
     }
     return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def operation(step: CodeSetStep, *fields: str, **facts: object) -> str:
+    """What was done, without strengths: canonical JSON of the step's stage, name, given fields, and further facts."""
+    trust = getattr(step, "trust", None)
+    named = {"stage": step.stage, "step": step.name, **{name: getattr(step, name) for name in fields}}
+    return canonical_json(named | facts | ({} if trust is None else {"trust": trust})).decode()
 
 
 def strip_name(*ids: str, about: str = "") -> str:

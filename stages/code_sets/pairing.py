@@ -41,6 +41,22 @@ def random_pairs(ids: Iterable[str], *, count: int, seed: int) -> list[Pair]:
     return list(found.values())[:count]
 
 
+def random_triples(ids: Iterable[str], *, count: int, seed: int) -> list[tuple[str, str, str]]:
+    """Up to `count` different triples of three different images; each image at most once while there are 3·count of them.
+
+    Fewer images than that are put in other orders until `count` triples, or about all that a few orders give, are found.
+    """
+    chosen = heapq.nsmallest(3 * count, ids, key=_by_hash(seed, 0))
+    found: dict[tuple[str, str, str], None] = {}
+    for draw in range(ROUNDS):
+        order = sorted(chosen, key=_by_hash(seed, draw))
+        for i in range(0, len(order) - 2, 3):
+            found.setdefault((order[i], order[i + 1], order[i + 2]))
+        if len(found) >= count:
+            break
+    return list(found)[:count]
+
+
 def nearest_pairs(ids: Iterable[str], *, count: int, seed: int, search: Neighbours) -> list[Pair]:
     """Up to `count` pairs (image, its nearest neighbour), for images chosen by hash; no pair twice, either way round."""
     anchors = heapq.nsmallest(2 * count, ids, key=_by_hash(seed, 0))

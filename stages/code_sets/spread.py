@@ -1,27 +1,33 @@
-"""One pass for the mean and standard deviation of every latent coordinate: what `sigma` strengths of a coordinate mean."""
+"""What code sets need to know of the data, in one pass each: mean and spread of the latents, and a sample of them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from stages.code_sets.traverse import CoordinateMoments
+from stages.code_sets.axes import CoordinateMoments
 from stages.columns import matrix_of
 from stages.moments import Moments
+from stages.rows import read_latents
+from stages.sample import Sample
 
 
 @dataclass(frozen=True)
 class CoordinateSpread:
-    """A reduce stage over batches with `latent` of `dim` numbers. Rows that are not finite are left out."""
+    """A reduce stage over batches with `latent` of `dim` numbers. Rows that are not finite are left out.
+
+    `full` keeps the covariance, not its diagonal alone.
+    """
 
     dim: int
+    full: bool = False
 
     def start(self) -> Moments:
-        return Moments.empty(self.dim, full=False)
+        return Moments.empty(self.dim, full=self.full)
 
     def add(self, state: Moments, batch: pa.RecordBatch) -> Moments:
         latents = matrix_of(batch.column("latent"))
-        state.absorb(Moments.of(latents[np.isfinite(latents).all(axis=1)], full=False))
+        state.absorb(Moments.of(latents[np.isfinite(latents).all(axis=1)], full=self.full))
         return state
 
     def merge(self, a: Moments, b: Moments) -> Moments:
@@ -31,3 +37,25 @@ class CoordinateSpread:
 def coordinate_moments(state: Moments) -> CoordinateMoments:
     """Mean and standard deviation (divided by n − 1) per coordinate, each (d,)."""
     return CoordinateMoments(mean=state.z_mean, std=np.sqrt(state.z_variance))
+
+
+@dataclass(frozen=True)
+class LatentSample:
+    """A reduce stage over batches with `id` and `latent`: the rows with the smallest hashes of their ids, at most `capacity`.
+
+    Rows that are not finite are left out; the sample depends on the ids alone.
+    """
+
+    dim: int
+    capacity: int
+
+    def start(self) -> Sample:
+        return Sample(self.dim, 0, self.capacity)
+
+    def add(self, state: Sample, batch: pa.RecordBatch) -> Sample:
+        for block in read_latents(batch):
+            state.add(block)
+        return state
+
+    def merge(self, a: Sample, b: Sample) -> Sample:
+        return a.merged(b)

@@ -1,62 +1,41 @@
 """Traverse: latents → codes along directions and coordinates, one strip a (row, axis), one frame a strength.
 
 Formulas (latent-science §4), with n the unit direction, μ the data's mean, z the latent, and α the strength in latent
-units (a `sigma` strength is first multiplied by the data's standard deviation along the axis):
+units (a `sigma` or `effect` strength is first multiplied by the length of its unit, stages/code_sets/axes.py):
 
     add             z + αn                       α from where the row is; α = 0 gives the latent exactly
     set_projection  z + (α − nᵀ(z−μ))n           α from the data's mean, so α = 0 is the average projection
     set_coordinate  z_j = α   (unit latent)      α from the space's origin
                     z_j = μ_j + ασ_j (sigma)     α from the data's mean
 
-A coordinate j is the axis n = e_j. All in float64; codes are stored as float32.
+A coordinate j is the axis n = e_j. All in float64; codes are stored as float32. With a trust region, steps that leave it
+are shortened to its edge and flagged `clipped`, or flagged `atypical` only (stages/code_sets/trust.py).
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
 from schemas.codec import LatentSpec
-from schemas.errors import JobError, SpaceMismatch
-from schemas.identity import canonical_json
+from schemas.errors import JobError
 from schemas.steps import TraverseStep
-from stages.code_sets.codes import Strips, codes_batch, strip_name
+from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate_axis, direction_axis, row_dots
+from stages.code_sets.codes import Strips, codes_batch, operation, strip_name
 from stages.code_sets.parents import read_parents
+from stages.code_sets.trust import Trust
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Direction:
-    """An edit axis: `vector` (d,) of unit length, `sigma` the data's standard deviation along it, `mean` (d,) the data's mean."""
-
-    name: str
-    vector: Array
-    sigma: float
-    mean: Array
-
-
-@dataclass(frozen=True, eq=False)
-class CoordinateMoments:
-    """Mean and standard deviation of the data per coordinate, each (d,)."""
-
-    mean: Array
-    std: Array
-
-
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    title: str
+class _Walked:
+    axis: Axis
     operation: str
-    vector: Array
     alphas: Array  # (frames,) in latent units
-    mean: Array
-    coordinate: int | None
 
 
 class Traverse:
@@ -78,14 +57,15 @@ class Traverse:
         spec: LatentSpec,
         *,
         coordinates: CoordinateMoments | None = None,
+        trust: Trust | None = None,
         first_seq: int = 0,
     ) -> None:
-        self._step, self._spec, self._first_seq = step, spec, first_seq
+        self._step, self._spec, self._first_seq, self._trust = step, spec, first_seq, trust
         self._axes = [_along(step, d, spec) for d in directions]
         self._axes += [_coordinate(step, j, spec, coordinates) for j in step.coordinates]
         if not self._axes:
             raise JobError.one("traverse.directions", [], "nothing to walk along.", "name directions or coordinates")
-        titles = [axis.title for axis in self._axes]
+        titles = [walked.axis.title for walked in self._axes]
         if twice := sorted({t for t in titles if titles.count(t) > 1}):
             raise JobError.one("traverse.directions", twice, "named more than once.", "name each once")
 
@@ -111,95 +91,60 @@ class Traverse:
         latents[~usable] = 0.0
         axes, frames, count = self._axes, self.frames, len(ids)
         values = np.empty((count, len(axes), frames, self._spec.dim), np.float32)
+        marks: dict[str, npt.NDArray[np.bool_]] = {}
         with np.errstate(over="ignore"):  # an overflow is flagged `non_finite` when the codes are assembled
-            for i, axis in enumerate(axes):
-                values[:, i] = _walk(axis, latents, self._step.mode)
+            for i, walked in enumerate(axes):
+                codes = _walk(walked, latents, self._step.mode)
+                if self._trust is not None:
+                    codes, mark = self._trust.hold(latents, codes)
+                    for flag, mask in mark.items():
+                        marks.setdefault(flag, np.zeros((count, len(axes), frames), np.bool_))[:, i] = mask
+                values[:, i] = codes
         first = self._first_seq + (given.seq[:, None] * len(axes) + np.arange(len(axes))) * frames
         return codes_batch(
             Strips(
                 first_seq=first.reshape(-1),
-                names=[strip_name(i, about=axis.title) for i in ids for axis in axes],
+                names=[strip_name(i, about=walked.axis.title) for i in ids for walked in axes],
                 parents=[[i] for i in ids for _ in axes],
-                operations=[axis.operation for axis in axes] * count,
-                titles=[axis.title for axis in axes] * count,
+                operations=[walked.operation for walked in axes] * count,
+                titles=[walked.axis.title for walked in axes] * count,
                 flags=[[] if ok else ["nan_input"] for ok in usable for _ in axes],
                 strengths=self._step.strengths,
                 unit=self._step.unit,
                 latents=values,
                 usable=np.repeat(usable, len(axes)),
+                code_flags={flag: mask.reshape(-1, frames) for flag, mask in marks.items()},
             ),
             code_set=str(self._step.name or self._step.stage),
             spec=self._spec,
         )
 
 
-def _walk(axis: _Axis, latents: Array, mode: str) -> Array:
+def _walk(walked: _Walked, latents: Array, mode: str) -> Array:
     """One axis, all rows: (n, d) → (n, frames, d)."""
+    axis, alphas = walked.axis, walked.alphas
     if axis.coordinate is not None and mode == "set_coordinate":
-        codes = np.repeat(latents[:, None, :], len(axis.alphas), axis=1)
-        codes[:, :, axis.coordinate] = axis.alphas
+        codes = np.repeat(latents[:, None, :], len(alphas), axis=1)
+        codes[:, :, axis.coordinate] = alphas + axis.mean[axis.coordinate]
         return codes
-    steps = np.broadcast_to(axis.alphas, (len(latents), len(axis.alphas)))
+    steps = np.broadcast_to(alphas, (len(latents), len(alphas)))
     if mode == "set_projection":
-        steps = axis.alphas - ((latents - axis.mean) @ axis.vector)[:, None]
+        steps = alphas - row_dots(latents - axis.mean, axis.vector)[:, None]
     return latents[:, None, :] + steps[:, :, None] * axis.vector
 
 
-def _along(step: TraverseStep, direction: Direction, spec: LatentSpec) -> _Axis:
-    vector = np.asarray(direction.vector, np.float64)
-    mean = np.asarray(direction.mean, np.float64)
-    if vector.shape != (spec.dim,) or mean.shape != (spec.dim,):
-        raise SpaceMismatch.one(
-            "traverse.directions",
-            direction.name,
-            f"its vector has {vector.size} numbers, the codec's latents {spec.dim}.",
-            "fit the direction on this codec's latents",
-        )
+def _along(step: TraverseStep, direction: Direction, spec: LatentSpec) -> _Walked:
     if step.mode == "set_coordinate":
         raise JobError.one("traverse.mode", step.mode, "a direction is no coordinate.", "use set_projection")
-    length = float(np.linalg.norm(vector))
-    if not abs(length - 1) < 1e-6:
-        raise JobError.one(
-            "traverse.directions", direction.name, f"its vector has length {length:g}, not 1.", "fit it again"
-        )
-    about = {"direction": direction.name, "vector": xxhash.xxh3_128_hexdigest(vector.tobytes())}
-    alphas = _alphas(step, direction.sigma, direction.name)
-    return _Axis(direction.name, _operation(step, about, direction.sigma), vector, alphas, mean, None)
+    return _walked(step, direction_axis(direction, spec, unit=step.unit, at="traverse"))
 
 
-def _coordinate(step: TraverseStep, j: int, spec: LatentSpec, moments: CoordinateMoments | None) -> _Axis:
-    if not 0 <= j < spec.dim:
-        raise JobError.one("traverse.coordinates", j, f"a latent has {spec.dim} numbers.", f"use 0 to {spec.dim - 1}")
-    if moments is None and (step.unit == "sigma" or step.mode == "set_projection"):
-        raise JobError.one(
-            "traverse.unit", step.unit, "the data's mean and spread are not known.", "encode some rows first"
-        )
-    mean = np.zeros(spec.dim) if moments is None else np.asarray(moments.mean, np.float64)
-    sigma = 1.0 if moments is None else float(moments.std[j])
-    alphas = _alphas(step, sigma, f"coordinate {j}")
-    if step.mode == "set_coordinate" and step.unit == "sigma":
-        alphas = alphas + mean[j]
-    return _Axis(
-        f"coordinate {j}", _operation(step, {"coordinate": j}, sigma), np.eye(1, spec.dim, j)[0], alphas, mean, j
+def _coordinate(step: TraverseStep, j: int, spec: LatentSpec, moments: CoordinateMoments | None) -> _Walked:
+    from_mean = step.mode == "set_projection" or (step.mode == "set_coordinate" and step.unit == "sigma")
+    return _walked(step, coordinate_axis(j, spec, moments, unit=step.unit, at="traverse", from_mean=from_mean))
+
+
+def _walked(step: TraverseStep, axis: Axis) -> _Walked:
+    return _Walked(
+        axis, operation(step, "mode", "unit", **axis.about), np.asarray(step.strengths, np.float64) * axis.scale
     )
-
-
-def _alphas(step: TraverseStep, sigma: float, axis: str) -> Array:
-    strengths = np.asarray(step.strengths, np.float64)
-    if step.unit == "latent":
-        return strengths
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise JobError.one(
-            "traverse.unit",
-            step.unit,
-            f"along `{axis}` the data's standard deviation is {sigma:g}.",
-            "use unit: latent",
-        )
-    return strengths * sigma
-
-
-def _operation(step: TraverseStep, about: Mapping[str, object], sigma: float) -> str:
-    """What was done, without strengths: canonical JSON, the same for every frame of an axis."""
-    scale = {"sigma": float(sigma)} if step.unit == "sigma" else {}
-    facts = {"stage": step.stage, "step": step.name, "mode": step.mode, "unit": step.unit, **about, **scale}
-    return canonical_json(facts).decode()

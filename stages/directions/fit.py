@@ -26,6 +26,7 @@ from stages.directions.closed_forms import (
     least_squares,
 )
 from stages.directions.direction import Direction, Estimate, Evidence, FitStatus
+from stages.directions.effect import PATTERN
 from stages.directions.extremes import extreme_columns, without_ends
 from stages.directions.fitted import Fitted
 from stages.directions.logistic import LogisticFit, logistic
@@ -224,7 +225,7 @@ def _direction(step: FitStep, fitted: Fitted, i: int, attributes: tuple[str, ...
     direction = Direction(
         attribute=fitted.columns[i].name,
         attributes=attributes,
-        estimator=step.estimator,
+        estimator=step.estimator + PATTERN if step.pattern else step.estimator,
         status=str(FitStatus.NO_ROWS if everything.n == 0 else estimate.status),
         message=_message(fitted, i, spread if step.holdout and has_vector else None),
         confidence=step.confidence,

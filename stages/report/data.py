@@ -6,7 +6,7 @@ Every text in here may come from a file name or a label, so all of it is escaped
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 
@@ -45,29 +45,31 @@ class Measured:
 class Strip:
     """One strip: the image (or the two images) it starts from, and a picture a frame, None where there is none.
 
-    `source` is the original picture, shown in front. `note` says what is odd (`antipodal`, `clipped`, …).
+    `sources` are the original pictures, shown in front: none, one, or an analogy's three. `note` says what is odd (`antipodal`, `clipped`, …).
     """
 
     ids: tuple[str, ...]
     frames: tuple[Picture | None, ...]
-    source: Picture | None = None
+    sources: tuple[Picture | None, ...] = ()
     note: str = ""
 
 
 @dataclass(frozen=True)
 class StripTable:
-    """Strips with the same columns: one direction of a traverse step, or one interpolate step.
+    """Strips with the same columns: one direction of a traverse step, or one step of another kind.
 
-    `strengths` head the columns; `unit` is `sigma`, `latent` or `t` (the place between two images, 0 to 1).
+    `strengths` head the columns; `unit` is `sigma`, `latent`, `effect`, `t` (the place between images, 0 to 1), `part` (of an
+    edit), `step` (of a walk) or `psi` (truncation). `operation` is what the codes say was done.
     """
 
-    kind: Literal["traverse", "interpolate"]
+    kind: Literal["traverse", "interpolate", "edit", "analogy", "walk", "sample"]
     title: str
     step: str
     mode: str
     unit: str
     strengths: tuple[float, ...]
     strips: tuple[Strip, ...]
+    operation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ from stages.report.data import Counts, ReportData
 from stages.report.figures import count, rate, seconds
 from stages.report.markup import Markup, join, tag
 from stages.report.measured import measured
-from stages.report.sections import directions, failures, provenance, strips, timings
+from stages.report.sections import directions, failures, provenance, timings
 from stages.report.shell import page
+from stages.report.strips import strips
 
 
 def render_report(data: ReportData) -> str:
     """One self-contained HTML file: no scripts, no requests, everything escaped."""
     sections = [
         ("strips", "Along the directions", [strips(t) for t in data.strips if t.kind == "traverse"]),
+        ("edits", "Edits and analogies", [strips(t) for t in data.strips if t.kind in ("edit", "analogy")]),
+        ("draws", "Walks and samples", [strips(t) for t in data.strips if t.kind in ("walk", "sample")]),
         ("paths", "Between images", [strips(t) for t in data.strips if t.kind == "interpolate"]),
         ("directions", "Directions", directions(data.directions) if data.directions else None),
         *((f"measured-{m.step}", m.step.replace("_", " ").capitalize(), measured(m)) for m in data.measured),

@@ -1,4 +1,4 @@
-"""The parts of a report: strips, directions, failures, timings, provenance. Each takes plain data and gives markup."""
+"""The parts of a report: directions, failures, timings, provenance. Each takes plain data and gives markup."""
 
 from collections.abc import Sequence
 
@@ -7,62 +7,12 @@ from stages.report.data import (
     DirectionEvidence,
     FailureExample,
     FailureGroup,
-    Picture,
     ReportData,
     StepTiming,
-    Strip,
-    StripTable,
 )
-from stages.report.figures import count, interval, plain, rate, seconds, share, signed
+from stages.report.figures import count, interval, rate, seconds, share
 from stages.report.markup import Markup, image, join, tag
 from stages.report.preview import hex_lines, thumbnail
-
-UNITS = {"sigma": "σ", "latent": "", "t": ""}
-
-
-def strips(table: StripTable) -> Markup:
-    """A table of strips: an image a row, a strength a column. The unedited column is ringed."""
-    sources = any(s.source for s in table.strips)
-    head = [tag("th", class_="name", scope="col"), tag("th", "original", scope="col") if sources else None]
-    head += [_strength(s, table.unit) for s in table.strengths]
-    body = tag("tbody", [_strip(s, table, sources=sources) for s in table.strips])
-    columns = f"--frames:{len(table.strengths) + sources}"
-    return tag(
-        "div",
-        tag("div", tag("h3", table.title), tag("span", _told(table), class_="over"), class_="head"),
-        tag("div", tag("table", tag("thead", tag("tr", head)), body, class_="strips", style=columns), class_="scroll"),
-        class_="card",
-    )
-
-
-def _told(table: StripTable) -> str:
-    if table.kind == "interpolate":
-        return f"{table.step} · from one image (0) to another (1)"
-    unit = {"sigma": "standard deviations of the data", "latent": "latent units"}.get(table.unit, table.unit)
-    how = {"add": "added", "set_projection": "set", "set_coordinate": "set"}.get(table.mode, table.mode)
-    return f"{table.step} · {how}, in {unit}"
-
-
-def _strength(value: float, unit: str) -> Markup:
-    tone = "nil" if unit == "t" or value == 0 else "pos" if value > 0 else "neg"
-    text = plain(value) if unit == "t" else signed(value)
-    sign = UNITS.get(unit, unit)
-    return tag("th", text, tag("small", sign) if sign else None, scope="col", class_=tone)
-
-
-def _strip(strip: Strip, table: StripTable, *, sources: bool) -> Markup:
-    name = " → ".join(strip.ids)
-    label = [tag("span", i, class_="id") for i in strip.ids]
-    note = tag("span", strip.note.replace("_", " "), class_="note") if strip.note else None
-    cells = [tag("td", _frame(strip.source, f"{name}, original"), class_="source")] if sources else []
-    for value, picture in zip(table.strengths, strip.frames, strict=True):
-        zero = "zero" if value == 0 and table.unit != "t" and table.mode == "add" else None
-        cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), class_=zero))
-    return tag("tr", tag("th", label, note, scope="row"), cells)
-
-
-def _frame(picture: Picture | None, alt: str) -> Markup:
-    return tag("span", "–", class_="blank", title="no picture") if picture is None else image(picture, alt)
 
 
 def directions(found: Sequence[DirectionEvidence]) -> Markup:

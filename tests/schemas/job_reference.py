@@ -9,6 +9,9 @@ SECTIONS = (
     ("Steps", "steps", "What is done, in this order. Every step may have a `name` that other steps refer to."),
     ("Executor", "executor", "How it is executed. Nothing here changes a result."),
 )
+PARTS = {"source": ("LabelsSpec",), "codec": ("Preprocess",), "steps": ("Change", "TrustRegion")}
+"""Models inside others, told below the section where they occur."""
+ANCHORS = {"LabelsSpec": "labels", "Preprocess": "preprocess", "Change": "changes", "TrustRegion": "trust"}
 BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 HEAD = """# The job file
 
@@ -28,12 +31,9 @@ def job_reference(schema: dict[str, Any]) -> str:
             tag = next(p["const"] for p in model["properties"].values() if "const" in p)
             parts.append(f"### `{tag}`\n\n{model['description']}\n")
             parts.append(_table(model, schema))
-        if field == "source":
-            parts.append(f"### labels\n\n{schema['$defs']['LabelsSpec']['description']}\n")
-            parts.append(_table(schema["$defs"]["LabelsSpec"], schema))
-        if field == "codec":
-            parts.append(f"### preprocess\n\n{schema['$defs']['Preprocess']['description']}\n")
-            parts.append(_table(schema["$defs"]["Preprocess"], schema))
+        for name in PARTS.get(field, ()):
+            parts.append(f"### {ANCHORS[name]}\n\n{schema['$defs'][name]['description']}\n")
+            parts.append(_table(schema["$defs"][name], schema))
     return "\n".join(parts)
 
 
@@ -87,4 +87,4 @@ def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _anchor(model: dict[str, Any], name: str) -> str:
     tags = [str(p["const"]) for p in model["properties"].values() if "const" in p]
-    return tags[0] if tags else {"LabelsSpec": "labels", "Preprocess": "preprocess"}[name]
+    return tags[0] if tags else ANCHORS[name]

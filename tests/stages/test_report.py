@@ -52,7 +52,7 @@ def jpeg(size: tuple[int, int] = (64, 64)) -> bytes:
 def report(text: str = "faces") -> ReportData:
     """A report with every part, `text` wherever a user's words can stand."""
     strips = (
-        Strip((text,), (picture(1), picture(2), None), source=picture(3)),
+        Strip((text,), (picture(1), picture(2), None), sources=(picture(3),)),
         Strip((text,), (picture(1), picture(2), picture(4)), note=text),
     )
     return ReportData(

@@ -1,0 +1,85 @@
+"""Analogies, walks and samples: which images or how many draws, and the distributions they need, each from one pass."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.context import Context
+from pipeline.selection import selection_clause
+from pipeline.steps.trust import gaussian_of, trust_of
+from pipeline.store.table import Table
+from schemas.steps import AnalogyStep, Around, Covariance, SampleStep, WalkStep
+from stages.code_sets.analogy import Analogy, analogy_method
+from stages.code_sets.draw import Draw
+from stages.code_sets.gaussian import Gaussian
+from stages.code_sets.mixture import Mixture, fit_mixture
+from stages.code_sets.pairing import random_triples
+from stages.code_sets.parents import CodeStage
+from stages.code_sets.spread import LatentSample
+from stages.code_sets.walk import Walk
+from stages.sample import MAX_ROWS, MAX_VALUES
+
+Chosen = Sequence[Sequence[str]] | int | None
+"""Whom a code set is made from: the parents of each row; how many draws; None for every selected row by itself."""
+
+
+def analogy_of(step: AnalogyStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
+    """The stage and its triples."""
+    clause, mean = selection_clause(step, latents, version), None
+    if analogy_method(step, ctx.codec.latent) == "lol":
+        mean = _around(step.around, str(step.name), ctx, latents, version).mean
+    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+    triples: Sequence[Sequence[str]] = step.triples if step.triples != "random" else ()
+    if step.triples == "random":
+        scan = latents.scan(["id"], where=clause, version=version)
+        ids = (i for batch in scan for i in batch.column("id").to_pylist())
+        triples = random_triples(ids, count=step.count, seed=step.seed)
+    return Analogy(step, ctx.codec.latent, mean=mean, trust=trust), list(dict.fromkeys(map(tuple, triples)))
+
+
+def walk_of(step: WalkStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
+    """The stage, and how many walks begin at draws."""
+    gaussian = Gaussian.standard(ctx.codec.latent.dim)
+    if step.method == "pcn":
+        gaussian = _around(step.around, str(step.name), ctx, latents, version, covariance=step.covariance)
+    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+    stage = Walk(step, ctx.codec.latent, gaussian=gaussian, trust=trust)
+    return stage, step.count if step.start == "prior" else None
+
+
+def sample_of(step: SampleStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
+    """The stage and how many draws; a mixture is fitted here, on a sample of the rows."""
+    name, dim, clause = str(step.name), ctx.codec.latent.dim, selection_clause(step, latents, version)
+    centre = np.zeros(dim)
+    if step.method == "gaussian":
+        gaussian = gaussian_of(name, ctx, latents, version, where=clause, covariance=step.covariance)
+        mixture, centre = Mixture.of(gaussian), gaussian.mean
+    else:
+        if any(psi != 1 for psi in step.truncation):
+            centre = gaussian_of(name, ctx, latents, version, where=clause, covariance="diagonal").mean
+        mixture = Mixture.of(Gaussian.standard(dim))
+        if step.method == "gmm":
+            mixture = _mixture(step, ctx, latents, version, clause)
+    trust = trust_of(step.trust, name, ctx, latents, version)
+    return Draw(step, ctx.codec.latent, mixture=mixture, centre=centre, trust=trust), step.count
+
+
+def _mixture(step: SampleStep, ctx: Context, latents: Table, version: int, clause: str | None) -> Mixture:
+    dim = ctx.codec.latent.dim
+    splits = latents.splits(columns=["id", "latent"], where=clause, version=version)
+    sample = ctx.executor.reduce(splits, LatentSample(dim, max(1, min(MAX_ROWS, MAX_VALUES // dim)))).rows()
+    fitted = fit_mixture(
+        sample.latents, components=step.components, covariance=step.covariance, seed=step.seed, at=str(step.name)
+    )
+    if not fitted.converged:
+        ctx.notice(f"{step.name}: the mixture of {step.components} Gaussians did not converge on {fitted.rows:,} rows")
+    return fitted.mixture
+
+
+def _around(
+    around: Around, step: str, ctx: Context, latents: Table, version: int, *, covariance: Covariance = "diagonal"
+) -> Gaussian:
+    """The prior's Gaussian, or the data's."""
+    if around == "prior" or (around == "auto" and ctx.codec.latent.prior != "none"):
+        return Gaussian.standard(ctx.codec.latent.dim)
+    return gaussian_of(step, ctx, latents, version, where=None, covariance=covariance)

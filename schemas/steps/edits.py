@@ -1,0 +1,180 @@
+"""Steps that define codes by changing, combining or drawing latents: edit, analogy, walk, sample."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Spec, broken_rule
+from schemas.steps.base import SelectionStep
+from schemas.steps.codes import TrustRegion, Unit
+
+Around = Literal["auto", "prior", "data"]
+Covariance = Literal["full", "diagonal"]
+
+
+class Change(Spec):
+    """One part of an edit: how far along which direction or coordinate, and where in the latent."""
+
+    direction: str | None = Field(None, description="attribute or direction name")
+    coordinate: int | None = Field(None, ge=0, description="index into the flattened latent")
+    strength: float = Field(description="α, in the step's unit")
+    layers: tuple[int, int] | None = Field(
+        None, description="latents with layers, such as W+: only layers first to last − 1: [first, last]"
+    )
+    channels: tuple[int, ...] | None = Field(None, description="latents with channels: only these")
+    region: tuple[int, int, int, int] | None = Field(
+        None,
+        description="latents with height and width: only cells top to bottom − 1, left to right − 1: [top, left, bottom, right]",
+    )
+
+    @property
+    def named(self) -> str:
+        """The direction's name, or `coordinate j`."""
+        return self.direction if self.direction is not None else f"coordinate {self.coordinate}"
+
+    @property
+    def within(self) -> dict[str, list[int]]:
+        """The ranges that are given, as plain data."""
+        ranges = {"layers": self.layers, "channels": self.channels, "region": self.region}
+        return {name: list(value) for name, value in ranges.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _one_axis(self) -> Self:
+        if (self.direction is None) == (self.coordinate is None):
+            raise broken_rule(
+                "direction", self.direction, "a change follows one axis.", "give either `direction` or `coordinate`"
+            )
+        if self.layers is not None and (self.channels is not None or self.region is not None):
+            raise broken_rule("layers", list(self.layers), "a latent has layers or channels.", "give one of the two")
+        return self
+
+
+class EditStep(SelectionStep):
+    """Changes each selected latent along one or several directions at once: one strip a row, from nothing to the whole edit."""
+
+    stage: Literal["edit"] = "edit"
+    changes: tuple[Change, ...] = Field(min_length=1, description="what is changed; all at once, in no order")
+    unit: Unit = Field(
+        "sigma",
+        description="of every strength. sigma: standard deviations of the data along the direction; latent: raw length; "
+        "effect: the length that changes the direction's mean score by 1",
+    )
+    mode: Literal["add", "set_projection", "set_coordinate"] = Field(
+        "add",
+        description="add: z + Σ αn; set_projection: every projection comes to stand at its α from the data's mean, all at once "
+        "(dual basis); set_coordinate: each on its own, z + Σ (α − coordinate)n, as GANSpace and e4e do",
+    )
+    parts: tuple[float, ...] = Field(
+        (0.0, 1.0), min_length=1, description="one frame each: how much of the edit is made; 0 is the row as it is"
+    )
+    trust: TrustRegion | None = Field(None, description="keep codes where the data are")
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        named = [change.named for change in self.changes]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise broken_rule("changes", twice, "named more than once.", "name each once")
+        if self.unit == "effect" and any(change.direction is None for change in self.changes):
+            raise broken_rule("unit", self.unit, "a coordinate has no score.", "use unit: sigma, or name directions")
+        return self
+
+
+class AnalogyStep(SelectionStep):
+    """What a is to b, c is to …: c + t(b − a), one strip a triple of images."""
+
+    stage: Literal["analogy"] = "analogy"
+    triples: tuple[tuple[str, str, str], ...] | Literal["random"] = Field(
+        "random", description="[a, b, c] image ids: what leads from a to b is done to c"
+    )
+    count: int = Field(8, ge=1, description="triples for `random`")
+    seed: int = Field(0, ge=0)
+    strengths: tuple[float, ...] = Field(
+        (0.0, 0.5, 1.0), min_length=1, description="t, one frame each; 1 is the analogy"
+    )
+    method: Literal["auto", "raw", "lol"] = Field(
+        "auto",
+        description="raw: c + t(b − a), which leaves the shell of a Gaussian space; lol: brought back to it (arXiv 2408.08558); "
+        "auto: lol where latents lie on a centred shell, else raw",
+    )
+    around: Around = Field(
+        "auto",
+        description="lol: mean of the Gaussian: the prior's (0) or the data's; auto: the prior's if there is one",
+    )
+    trust: TrustRegion | None = Field(None, description="keep codes where the data are")
+
+    @model_validator(mode="after")
+    def _has_triples(self) -> Self:
+        if not self.triples:
+            raise broken_rule("triples", None, "no triples.", "list [a, b, c] ids, or say random")
+        return self
+
+
+class WalkStep(SelectionStep):
+    """A random walk from each selected latent, or from draws of the prior: one strip a walk, seeded per walk."""
+
+    stage: Literal["walk"] = "walk"
+    start: Literal["rows", "prior"] = Field("rows", description="where walks begin: selected latents, or `count` draws")
+    count: int = Field(8, ge=1, description="walks for start: prior")
+    method: Literal["pcn", "isotropic"] = Field(
+        "pcn",
+        description="pcn: μ + √(1−β²)(z−μ) + βξ, which keeps the Gaussian exactly; isotropic: z + βξ, which drifts outward",
+    )
+    size: float = Field(0.3, gt=0, description="β of one step; for pcn at most 1, and 1 is a fresh draw")
+    frames: int = Field(9, ge=2, description="codes a walk, the start included")
+    every: int = Field(1, ge=1, description="steps between frames")
+    seed: int = Field(0, ge=0)
+    around: Around = Field(
+        "auto",
+        description="pcn: the Gaussian that is kept: the prior N(0, I), or the data's; auto: the prior if there is one",
+    )
+    covariance: Covariance = Field("full", description="of the data's Gaussian; full up to 4096 numbers a latent")
+    trust: TrustRegion | None = Field(
+        None, description="flag codes that are not where the data are; walks are not clipped"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_walk(self) -> Self:
+        if self.method == "pcn" and self.size > 1:
+            raise broken_rule(
+                "size", self.size, "√(1−β²) needs β of at most 1.", "use 0 < size ≤ 1, or method: isotropic"
+            )
+        if self.start == "prior" and (self.where is not None or self.ids is not None or self.limit is not None):
+            raise broken_rule(
+                "start", self.start, "walks from the prior select no rows.", "remove where, ids and limit"
+            )
+        _only_flags(self.trust)
+        return self
+
+
+class SampleStep(SelectionStep):
+    """New codes: draws from the prior, from a Gaussian of the selected rows, or from a mixture fitted to them."""
+
+    stage: Literal["sample"] = "sample"
+    method: Literal["prior", "gaussian", "gmm"] = Field(
+        "gaussian",
+        description="prior: N(0, I), for codecs that have it; gaussian: mean and covariance of the rows, from one pass; gmm: a "
+        "Gaussian mixture, fitted to at most 65,536 of them, chosen by a hash of the id",
+    )
+    count: int = Field(16, ge=1, description="draws")
+    seed: int = Field(0, ge=0)
+    temperature: float = Field(1.0, gt=0, description="multiplies every deviation from the (component's) mean")
+    truncation: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="ψ, one frame each: w̄ + ψ(w − w̄), w̄ the mean of the rows"
+    )
+    components: int = Field(8, ge=1, le=1024, description="gmm: Gaussians in the mixture")
+    covariance: Covariance = Field("full", description="gaussian, gmm; full up to 4096 numbers a latent")
+    trust: TrustRegion | None = Field(
+        None, description="flag codes that are not where the data are; draws are not clipped"
+    )
+
+    @model_validator(mode="after")
+    def _flags(self) -> Self:
+        _only_flags(self.trust)
+        return self
+
+
+def _only_flags(trust: TrustRegion | None) -> None:
+    if trust is not None and trust.outside == "clip":
+        raise broken_rule(
+            "trust.outside", "clip", "a clipped draw would follow another distribution.", "use outside: flag"
+        )

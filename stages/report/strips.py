@@ -1,0 +1,126 @@
+"""Strips of codes as tables: an image a row, a strength a column; draws without parents as a sheet of pictures."""
+
+from collections.abc import Callable
+from typing import Any
+
+from stages.report.data import Picture, Strip, StripTable
+from stages.report.figures import plain, signed
+from stages.report.markup import Markup, image, tag
+
+UNITS = {"sigma": "σ", "latent": "", "effect": "", "t": "", "part": "", "step": "", "psi": "ψ"}
+UNSIGNED = ("t", "part", "step", "psi")
+"""Units that count from a start, where a sign would mislead."""
+IN_WORDS = {
+    "sigma": "standard deviations of the data",
+    "latent": "latent units",
+    "effect": "units of the direction's score",
+}
+
+
+def strips(table: StripTable) -> Markup:
+    """A table of strips: an image a row, a strength a column. The unedited column is ringed."""
+    heads = _source_heads(table)
+    alone = not heads and len(table.strengths) == 1
+    shown = _sheet(table) if alone else tag("div", _table(table, heads), class_="scroll")
+    head = tag("div", tag("h3", table.title), tag("span", _told(table), class_="over"), class_="head")
+    return tag("div", head, shown, class_="card")
+
+
+def _table(table: StripTable, heads: tuple[str, ...]) -> Markup:
+    head = [tag("th", class_="name", scope="col"), *(tag("th", name, scope="col") for name in heads)]
+    head += [_strength(s, table.unit) for s in table.strengths]
+    body = tag("tbody", [_strip(s, table, sources=len(heads)) for s in table.strips])
+    columns = f"--frames:{len(table.strengths) + len(heads)}"
+    return tag("table", tag("thead", tag("tr", head)), body, class_="strips", style=columns)
+
+
+def _source_heads(table: StripTable) -> tuple[str, ...]:
+    """What stands above the pictures that a strip was made from, where these are shown."""
+    most = max((len(s.sources) for s in table.strips), default=0)
+    return () if not most else ("original",) if most == 1 else tuple("abcdefgh"[:most])
+
+
+def _sheet(table: StripTable) -> Markup:
+    """One picture a strip, side by side."""
+    return tag(
+        "div", [_frame(s.frames[0], ", ".join((*s.ids, s.note)), note=s.note) for s in table.strips], class_="draws"
+    )
+
+
+def _told(table: StripTable) -> str:
+    """One line under the title: which step, and what its columns count."""
+    return f"{table.step} · {_TOLD[table.kind](table, table.operation)}"
+
+
+def _interpolated(table: StripTable, operation: dict[str, Any]) -> str:
+    return "from one image (0) to another (1)"
+
+
+def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
+    how = {"add": "added", "set_projection": "set", "set_coordinate": "set"}.get(table.mode, table.mode)
+    return f"{how}, in {IN_WORDS.get(table.unit, table.unit)}"
+
+
+def _edited(table: StripTable, operation: dict[str, Any]) -> str:
+    sign = {"sigma": " σ"}.get(str(operation.get("unit")), "")
+    changes = [
+        f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {signed(c['strength'])}{sign}"
+        for c in operation.get("changes", ())
+    ]
+    how = "added" if table.mode == "add" else "set from the mean"
+    return f"{', '.join(changes)}, {how}; columns: how much of it is done"
+
+
+def _analogy(table: StripTable, operation: dict[str, Any]) -> str:
+    return "what leads from a to b is done to c; columns: how much of it"
+
+
+def _walked(table: StripTable, operation: dict[str, Any]) -> str:
+    kind = {"pcn": "a walk that keeps to the distribution", "isotropic": "a plain random walk"}
+    return f"{kind.get(table.title, 'a random walk')}, β = {plain(operation.get('size', 0.0))}; columns: steps"
+
+
+def _sampled(table: StripTable, operation: dict[str, Any]) -> str:
+    whence = {"prior": "the prior", "gaussian": "the rows' Gaussian", "gmm": "a mixture of Gaussians"}
+    cooled = operation.get("temperature", 1)
+    heat = "" if cooled == 1 else f", temperature {plain(cooled)}"
+    pulled = "; columns: truncation ψ" if len(table.strengths) > 1 else ""
+    return f"draws from {whence.get(table.title, table.title)}{heat}{pulled}"
+
+
+_TOLD: dict[str, Callable[[StripTable, dict[str, Any]], str]] = {
+    "traverse": _traversed,
+    "interpolate": _interpolated,
+    "edit": _edited,
+    "analogy": _analogy,
+    "walk": _walked,
+    "sample": _sampled,
+}
+
+
+def _strength(value: float, unit: str) -> Markup:
+    tone = "nil" if unit in UNSIGNED or value == 0 else "pos" if value > 0 else "neg"
+    text = plain(value) if unit in UNSIGNED else signed(value)
+    sign = UNITS.get(unit, unit)
+    return tag("th", text, tag("small", sign) if sign else None, scope="col", class_=tone)
+
+
+def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
+    name = " → ".join(strip.ids)
+    label = [tag("span", i, class_="id") for i in strip.ids]
+    note = tag("span", strip.note.replace("_", " "), class_="note") if strip.note else None
+    cells = []
+    for i in range(sources):
+        source = strip.sources[i] if i < len(strip.sources) else None
+        cells.append(tag("td", _frame(source, f"{name}, original"), class_="source"))
+    for value, picture in zip(table.strengths, strip.frames, strict=True):
+        unedited = table.unit == "part" or (table.unit not in UNSIGNED and table.mode == "add")
+        zero = "zero" if value == 0 and unedited else None
+        cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), class_=zero))
+    return tag("tr", tag("th", label, note, scope="row"), cells)
+
+
+def _frame(picture: Picture | None, alt: str, *, note: str = "") -> Markup:
+    if picture is None:
+        return tag("span", "–", class_="blank", title=note.replace("_", " ") or "no picture")
+    return image(picture, alt)

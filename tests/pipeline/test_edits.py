@@ -1,0 +1,153 @@
+"""Edits, analogies, walks and samples as steps: from the job to renders rows and the report, and what the plan refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.executors.local import LocalExecutor
+from pipeline.plan import make_plan
+from pipeline.run import RunResult, run_job
+from pipeline.store.store import Store
+from schemas.errors import JobError
+from schemas.executor import LocalExecutor as LocalSpec
+from schemas.job import parse_job
+from tests.jobs import image_id, job_data, make_images, rows_of
+
+TRIPLES = [[image_id(0), image_id(1), image_id(2)], [image_id(3), image_id(4), image_id(5)]]
+CODE_SETS: list[dict[str, Any]] = [
+    {
+        "stage": "edit",
+        "changes": [{"direction": "bright", "strength": 2}, {"direction": "round", "strength": -1}],
+        "mode": "set_projection",
+        "trust": {"by": "mahalanobis", "limit": 1, "covariance": "diagonal"},
+        "limit": 5,
+    },
+    {
+        "stage": "traverse",
+        "directions": ["bright"],
+        "unit": "effect",
+        "trust": {"by": "neighbours", "k": 3},
+        "limit": 2,
+    },
+    {"stage": "analogy", "triples": TRIPLES},
+    {"stage": "walk", "frames": 4, "limit": 3},
+    {"stage": "sample", "count": 6, "truncation": [0.5, 1]},
+    {"stage": "sample", "name": "mixed", "method": "gmm", "components": 2, "covariance": "diagonal", "count": 7},
+]
+
+
+def run(folder: Path, steps: list[dict[str, Any]]) -> RunResult:
+    job = parse_job(job_data(folder, folder / "store", steps=steps))
+    return run_job(job, report=lambda event: None, executor=LocalExecutor(LocalSpec()))
+
+
+def renders(folder: Path) -> list[dict[str, Any]]:
+    table = Store.open(str(folder / "store")).renders("shapes")
+    return [r for batch in table.scan() for r in batch.to_pylist()]
+
+
+def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp_path: Path) -> None:
+    make_images(tmp_path, 60)
+    steps = [{"stage": "encode"}, {"stage": "fit", "attributes": ["bright", "round"]}, *CODE_SETS]
+    steps += [
+        {"stage": "render", "to": str(tmp_path / "out")},
+        {"stage": "report", "to": str(tmp_path / "report.html")},
+    ]
+    counts = run(tmp_path, steps).steps
+    assert (counts["edit"]["strips"], counts["edit"]["frames"]) == (5, 2)
+    assert counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 3 * 4 + 6 * 2 + 7 and counts["render"]["failed"] == 0
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in renders(tmp_path):
+        found.setdefault(json.loads(row["operation"])["step"], []).append(row)
+        assert row["status"] == "done" and Path(row["uri"]).exists()
+    assert {name: (len(rows), rows[0]["unit"]) for name, rows in found.items()} == {
+        "edit": (5, "part"),
+        "traverse": (2, "effect"),
+        "analogy": (2, "t"),
+        "walk": (3, "step"),
+        "sample": (6, "psi"),
+        "mixed": (7, "psi"),
+    }
+    assert any("clipped" in row["flags"] for row in found["edit"])
+    assert sorted(row["parents"] for row in found["analogy"]) == sorted(TRIPLES)
+    assert all(row["parents"] == [] for row in found["sample"] + found["mixed"])
+    page = (tmp_path / "report.html").read_text()
+    for words in ("Edits and analogies", "Walks and samples", "bright +2 σ", "done to c", "a mixture of Gaussians"):
+        assert words in page
+    again = run(tmp_path, steps).steps["render"]
+    assert (again["codes"], again["already"]) == (0, counts["render"]["codes"]), "the same codes, bit by bit"
+
+
+def test_the_gaussian_is_that_of_the_rows_the_step_selects(tmp_path: Path) -> None:
+    make_images(tmp_path, 60)
+    sample = {"stage": "sample", "where": "labels.bright = true", "truncation": [0], "count": 1}
+    run(tmp_path, [{"stage": "encode"}, sample, {"stage": "render", "to": str(tmp_path / "out"), "layout": "image"}])
+    import cv2
+    import torch
+
+    from schemas.codec import LinearCodec, Preprocess
+    from stages.codecs.factory import open_codec
+
+    rows = [r for r in rows_of(tmp_path / "store").to_pylist() if r["labels"]["bright"]]
+    mean = np.mean([r["latent"] for r in rows], axis=0)
+    codec = open_codec(LinearCodec(dim=8, preprocess=Preprocess(size=(16, 16))))
+    expected = codec.decode(torch.from_numpy(mean[None].astype(np.float32)))[0].numpy()
+    (path,) = (tmp_path / "out").rglob("*.png")
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], expected)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (
+            {"stage": "edit", "changes": [{"direction": "brigth", "strength": 1}]},
+            ["changes.0.direction", "did you mean `bright`"],
+        ),
+        ({"stage": "edit", "changes": [{"coordinate": 9, "strength": 1}]}, ["changes.0.coordinate", "use 0 to 7"]),
+        ({"stage": "edit", "changes": [{"coordinate": 1, "strength": 1, "layers": [0, 1]}]}, ["have no layer"]),
+        ({"stage": "sample", "method": "prior"}, ["linear codec has no prior", "gaussian"]),
+        ({"stage": "walk", "start": "prior"}, ["linear codec has no prior"]),
+        ({"stage": "walk", "around": "prior"}, ["linear codec has no prior"]),
+        ({"stage": "analogy", "method": "lol", "around": "prior"}, ["linear codec has no prior"]),
+        ({"stage": "traverse", "coordinates": [0], "trust": {"by": "typicality"}}, ["trust.by", "use by: mahalanobis"]),
+    ],
+)
+def test_the_plan_refuses_what_cannot_be_done(tmp_path: Path, step: dict[str, Any], words: list[str]) -> None:
+    make_images(tmp_path, 4)
+    steps = [{"stage": "encode"}, {"stage": "fit", "attributes": ["bright"]}, step]
+    with pytest.raises(JobError) as caught:
+        make_plan(parse_job(job_data(tmp_path, tmp_path / "store", steps=steps)))
+    (problem,) = caught.value.problems
+    for word in words:
+        assert word in str(problem)
+
+
+def test_the_plan_refuses_covariances_that_fit_nowhere(tmp_path: Path) -> None:
+    make_images(tmp_path, 4, size=64)
+    codec = {"family": "linear", "dim": 2100, "preprocess": {"size": 64}}
+    for sample, told in (
+        ({"method": "gmm", "components": 4}, "end at 2048"),
+        ({"method": "gmm", "components": 4, "covariance": "diagonal"}, ""),
+        ({"method": "gaussian"}, ""),
+    ):
+        steps = [{"stage": "encode"}, {"stage": "sample", **sample}]
+        job = parse_job(job_data(tmp_path, tmp_path / "store", codec=codec, steps=steps))
+        if told:
+            with pytest.raises(JobError, match=told):
+                make_plan(job)
+        else:
+            make_plan(job)
+
+
+def test_an_unknown_parent_and_twins_are_named_when_the_step_is_defined(tmp_path: Path) -> None:
+    make_images(tmp_path, 20)
+    with pytest.raises(JobError, match="nobody"):
+        run(tmp_path, [{"stage": "encode"}, {"stage": "analogy", "triples": [[image_id(0), "nobody", image_id(1)]]}])
+    fits = [{"stage": "fit", "attributes": ["bright"], "name": name} for name in ("one", "two")]
+    changes = [{"direction": f"{name}.bright", "strength": 1} for name in ("one", "two")]
+    edit = {"stage": "edit", "changes": changes, "mode": "set_projection"}
+    with pytest.raises(JobError, match=r"one\.bright, two\.bright"):
+        run(tmp_path, [{"stage": "encode"}, *fits, edit])
