@@ -114,6 +114,8 @@ def cells_of(labels: pa.StructArray, controls: Sequence[str]) -> Iterator[tuple[
     values = [array.dictionary.to_pylist() for array in encoded]
     codes = np.column_stack([a.indices.fill_null(-1).to_numpy(zero_copy_only=False) for a in encoded])
     complete = np.flatnonzero((codes >= 0).all(axis=1))
+    if not len(complete):  # nothing to split: NumPy would make one empty part of it
+        return
     found, cell_of_row = np.unique(codes[complete], axis=0, return_inverse=True)
     order = np.argsort(cell_of_row, kind="stable")
     ends = np.cumsum(np.bincount(cell_of_row, minlength=len(found)))

@@ -128,3 +128,19 @@ def test_plans_know_the_new_names(tmp_path: Path) -> None:
         {"stage": "traverse", "directions": ["sym.pca.0"]},
     ]
     make_plan(parse_job(job_data(tmp_path, tmp_path / "store", steps=steps)))
+
+
+def test_a_filter_that_leaves_no_row_ends_in_a_status(tmp_path: Path) -> None:
+    make_images(tmp_path, 20)
+    nobody = {"where": "width > 9999"}
+    estimators = ["mean_difference", "balanced_mean_difference", "class_means", "ols", "ridge", "lda", "logistic", "svm"]
+    fits = [
+        {"stage": "fit", "name": e, "attributes": ["bright", "round"], "estimator": e, **nobody} for e in estimators
+    ]
+    steps, rows = ran(
+        tmp_path, *fits, {"stage": "compose", "directions": ["bright", "round"], "method": "lowdin", **nobody}
+    )
+    for name in (*estimators, "compose"):
+        row = rows[f"{name}.bright"]
+        assert (row["status"], row["vector"], row["sigma"]) == ("no_rows", None, None), name
+        assert steps[name]["directions"] == 0 and set(steps[name]["odd"].values()) == {"no_rows"}

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, Ridge
@@ -149,11 +150,13 @@ def test_confounding_leaks_where_predicted_and_only_there() -> None:
     assert abs(leak["ols"]) < 0.02
 
 
-def test_noise_law() -> None:
+@pytest.mark.parametrize(("per_class", "expected", "runs"), [(100, 0.30, 20), (1000, 0.70, 4)])
+def test_noise_law(per_class: int, expected: float, runs: int) -> None:
     # cos(v̂, v) ≈ δ/√(δ² + d(1/n₊ + 1/n₋))
-    rng = np.random.default_rng(4)
-    d, per_class, cosines = 512, 100, []
-    for _ in range(20):
+    rng, d = np.random.default_rng(4), 512
+    law, cosines = 1 / np.sqrt(1 + d * 2 / per_class), []
+    assert abs(law - expected) < 0.005
+    for _ in range(runs):
         latents = rng.standard_normal((2 * per_class, d)).astype(np.float32)
         labels = np.arange(2 * per_class) < per_class
         latents[labels, 0] += 1
@@ -161,7 +164,7 @@ def test_noise_law() -> None:
             step(estimator="mean_difference", holdout=0), {"y": "bool"}, batch_of(latents, {"y": labels})
         )
         cosines.append(found["y"].vector[0])
-    assert abs(np.mean(cosines) - 1 / np.sqrt(1 + d * 2 / per_class)) < 0.02
+    assert abs(np.mean(cosines) - law) < 0.02
 
 
 def test_missing_labels_cost_only_the_rows_they_must() -> None:
