@@ -34,6 +34,10 @@ class FitStep(SelectionStep):
         None,
         description="lda: share of the mean variance mixed into the covariance, 0 to 1, or `auto` (Ledoit-Wolf); default: auto",
     )
+    missing: Literal["complete", "pairwise"] | None = Field(
+        None,
+        description="ols, rows with missing labels: only rows that know every fitted label, or each pair of labels on the rows that know both (sound where labels are missing at random; no standard errors); default: complete",
+    )
     pattern: bool = Field(
         False,
         description="ridge, lda, logistic, svm: store what changes in the codes with the score (Haufe's pattern), not the classifier's normal",

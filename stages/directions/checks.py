@@ -15,6 +15,7 @@ OPTIONS = {
     "controls": (("balanced_mean_difference",), "has no controls"),
     "l2": (("ols", "ridge", "logistic", "svm"), "has no penalty"),
     "folds": (("ridge",), "chooses nothing by cross-validation"),
+    "missing": (("ols",), "takes each label on the rows that know it"),
     "pattern": (("ridge", "lda", "logistic", "svm"), "has no classifier's filter"),
     "extremes": (("mean_difference", "lda", "logistic", "svm"), "takes numbers as they are, or classes alone"),
     "shrinkage": (("lda",), "has no covariance to shrink"),

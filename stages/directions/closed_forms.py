@@ -136,7 +136,7 @@ def least_squares(moments: Moments, columns: Sequence[Column], *, l2: float) -> 
     classes = [_classes(moments, i, column) for i, column in enumerate(columns)]
     usable = [i for i, estimate in enumerate(classes) if estimate.status is FitStatus.OK]
     found = dict(enumerate(classes))
-    for targets, members in _regressions([(i, columns[i]) for i in usable]):
+    for targets, members in regressions([(i, columns[i]) for i in usable]):
         if moments.n < len(members) + 2:
             reason = f"{moments.n} complete rows for {len(members)} attributes; fit fewer attributes at a time"
             found |= {i: Estimate(FitStatus.TOO_FEW, classes[i].evidence, reason) for i in targets}
@@ -159,8 +159,8 @@ def _classes(moments: Moments, i: int, column: Column) -> Estimate:
     return Estimate(status, evidence, reason)
 
 
-def _regressions(columns: Sequence[tuple[int, Column]]) -> Iterable[tuple[list[int], list[int]]]:
-    """(targets, members): which columns are regressed together, and whose coefficients are taken from it."""
+def regressions(columns: Sequence[tuple[int, Column]]) -> Iterable[tuple[list[int], list[int]]]:
+    """(targets, members): whose coefficients are taken from a regression, and which columns are in it."""
     first_value: dict[str, int] = {}
     for i, column in columns:
         if column.kind == "category":

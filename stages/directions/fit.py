@@ -31,6 +31,7 @@ from stages.directions.extremes import extreme_columns, without_ends
 from stages.directions.fitted import Fitted
 from stages.directions.logistic import LogisticFit, logistic
 from stages.directions.losses import Loss
+from stages.directions.pairwise import Paired, PairwisePass, pairwise_least_squares
 from stages.directions.pattern import patterned
 from stages.directions.predictive import predictive
 from stages.directions.regression import Regressed, Regression, in_sample
@@ -64,6 +65,8 @@ def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int) -> Passes
     if step.extremes is not None:
         columns = yield from extreme_columns(columns, step.extremes)
     match step.estimator:
+        case "ols" if step.missing == "pairwise":
+            fitted = yield from _pairwise(step, columns, dim)
         case "ols":
             fitted = yield from _least_squares(step, columns, dim)
         case "ridge" | "lda":
@@ -148,6 +151,15 @@ def _least_squares(step: FitStep, columns: tuple[Column, ...], dim: int) -> Pass
     if full and len(members) == len(columns) and state.incomplete.n == 0:
         fitted.spreads = [in_sample(together, e, i, columns[i], step.confidence) for i, e in enumerate(fitted.stored)]
     return fitted
+
+
+def _pairwise(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[Any, Fitted]:
+    state: Paired = yield PairwisePass(columns, dim, step.holdout)
+    train, held_out = state.folds
+    l2 = step.l2 or 0.0
+    stored = pairwise_least_squares(train.merged(held_out), state.counts, columns, l2=l2)
+    trial = pairwise_least_squares(train, state.training, columns, l2=l2) if step.holdout else stored
+    return Fitted(columns, stored, trial, state.everything, state.non_finite)
 
 
 # ----------------------------------------------------------------------------------------------- logistic regression

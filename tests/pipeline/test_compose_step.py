@@ -133,7 +133,16 @@ def test_plans_know_the_new_names(tmp_path: Path) -> None:
 def test_a_filter_that_leaves_no_row_ends_in_a_status(tmp_path: Path) -> None:
     make_images(tmp_path, 20)
     nobody = {"where": "width > 9999"}
-    estimators = ["mean_difference", "balanced_mean_difference", "class_means", "ols", "ridge", "lda", "logistic", "svm"]
+    estimators = [
+        "mean_difference",
+        "balanced_mean_difference",
+        "class_means",
+        "ols",
+        "ridge",
+        "lda",
+        "logistic",
+        "svm",
+    ]
     fits = [
         {"stage": "fit", "name": e, "attributes": ["bright", "round"], "estimator": e, **nobody} for e in estimators
     ]
