@@ -18,6 +18,7 @@ from pipeline.store.store import Store
 from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import (
+    CODE_SETS,
     AnalogyStep,
     Around,
     CompareStep,
@@ -28,6 +29,7 @@ from schemas.steps import (
     EditStep,
     EncodeStep,
     EvaluateStep,
+    FidelityStep,
     FitStep,
     SampleStep,
     Step,
@@ -83,6 +85,8 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
         case ComposeStep():
             yield from check_directions((*step.directions, *step.against), f"{at}.directions", known)
             known.directions |= set(composed_names(step))
+        case FidelityStep():
+            yield from _code_sets(step, at, known)
         case TraverseStep():
             yield from check_directions(step.directions, f"{at}.directions", known)
             yield from check_coordinates(step.coordinates, f"{at}.coordinates", known)
@@ -167,6 +171,24 @@ def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:
 
         yield from check_fit(step, known.labels, wanted, dim=known.codec.latent.dim if known.codec else None)
     known.directions |= {direction_name(step, a) for a in wanted}
+
+
+def _code_sets(step: FidelityStep, at: str, known: Known) -> Iterator[Problem]:
+    above = known.job.steps[: [s.name for s in known.job.steps].index(step.name)]
+    sets = [str(s.name) for s in above if s.stage in CODE_SETS]
+    if not sets:
+        fix = f"put one of {', '.join(CODE_SETS)} above it"
+        yield Problem(f"{at}.of", None, "there are no code sets above this step.", fix)
+    for name in step.of if sets else ():
+        if name not in sets:
+            yield Problem(f"{at}.of", name, "no code set above has this name.", did_you_mean(name, sets))
+    if step.extractor != "pixel_moments":
+        from stages.entry import import_entry
+
+        try:
+            import_entry(step.extractor, field=f"{at}.extractor", allow_code=known.job.allow_code)
+        except JobError as error:
+            yield from error.problems
 
 
 def _factors(step: DisentanglementStep, at: str, known: Known) -> Iterator[Problem]:

@@ -32,6 +32,7 @@ from schemas.steps import (
     EditStep,
     EncodeStep,
     EvaluateStep,
+    FidelityStep,
     FitStep,
     IndexStep,
     InterpolateStep,
@@ -160,6 +161,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.compare import compare_codecs
 
             return compare_codecs
+        case FidelityStep():
+            from pipeline.steps.fidelity import fidelity
+
+            return fidelity
         case RenderStep():
             from pipeline.steps.render import render
 

@@ -17,10 +17,20 @@ from schemas.steps import (
     ComposeStep,
     DisentanglementStep,
     EvaluateStep,
+    FidelityStep,
     FitStep,
 )
 
-Selecting = CodeSetStep | CompareStep | ComponentsStep | ComposeStep | DisentanglementStep | EvaluateStep | FitStep
+Selecting = (
+    CodeSetStep
+    | CompareStep
+    | ComponentsStep
+    | ComposeStep
+    | DisentanglementStep
+    | EvaluateStep
+    | FidelityStep
+    | FitStep
+)
 
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:

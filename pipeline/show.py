@@ -82,6 +82,9 @@ def summary_line(counts: dict[str, Any]) -> str:
             return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"
         case stage if stage in CODE_SETS:
             return f"{counts['strips']:,} strips of {counts['frames']} codes"
+        case "fidelity":
+            left = f", {counts['left_out']:,} could not be made" if counts["left_out"] else ""
+            return f"{counts['sets']} sets, {counts['rows']:,} pictures by {counts['extractor']}{left}"
         case "disentanglement":
             chance = f", {counts['at_chance']} no better than chance" if counts["at_chance"] else ""
             missing = f", {counts['missing']} not applicable" if counts["missing"] else ""

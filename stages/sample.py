@@ -51,11 +51,14 @@ class Sample:
 
     def add(self, block: Block) -> None:
         """Keeps those of the block's rows that may be in the sample."""
-        hashes = salted(block.hashes, "sample")
-        kept = np.flatnonzero(hashes <= np.uint64(self.limit))
+        classes = np.where(block.known, block.values > 0.5, UNKNOWN).astype(np.int8)
+        self.offer(SampledRows(salted(block.hashes, "sample"), block.held_out, block.latents, classes))
+
+    def offer(self, rows: SampledRows) -> None:
+        """Keeps those of the rows that may be in the sample; what is kept is a copy."""
+        kept = np.flatnonzero(rows.hashes <= np.uint64(self.limit))
         if len(kept):
-            classes = np.where(block.known[kept], block.values[kept] > 0.5, UNKNOWN).astype(np.int8)
-            self.parts.append(SampledRows(hashes[kept], block.held_out[kept], block.latents[kept], classes))
+            self.parts.append(rows.pick(kept))
         self._shrink()
 
     def merged(self, other: "Sample") -> "Sample":

@@ -11,7 +11,7 @@ from schemas.steps.base import SelectionStep
 from schemas.steps.codes import InterpolateStep, TraverseStep, TrustRegion, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
 from schemas.steps.edits import AnalogyStep, Around, Change, Covariance, EditStep, SampleStep, WalkStep
-from schemas.steps.measures import CompareStep, DisentanglementScore, DisentanglementStep, EvaluateStep
+from schemas.steps.measures import CompareStep, DisentanglementScore, DisentanglementStep, EvaluateStep, FidelityStep
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
@@ -32,6 +32,7 @@ Step = Annotated[
     | AnalogyStep
     | WalkStep
     | SampleStep
+    | FidelityStep
     | RenderStep
     | ReportStep,
     Field(discriminator="stage"),
@@ -58,6 +59,7 @@ __all__ = [
     "EncodeStep",
     "Estimator",
     "EvaluateStep",
+    "FidelityStep",
     "FitStep",
     "IndexStep",
     "InterpolateStep",

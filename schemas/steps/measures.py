@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.base import broken_rule
+from schemas.base import Name, broken_rule
 from schemas.codec import CodecSpec
 from schemas.steps.base import SelectionStep
 
@@ -144,3 +144,21 @@ class CompareStep(SelectionStep):
                 "fingerprint", given, "the other codec is named once.", "give either `fingerprint` or `codec`"
             )
         return self
+
+
+class FidelityStep(SelectionStep):
+    """Whether pictures of code sets look like reconstructions: Fréchet and kernel distance, precision, recall, coverage."""
+
+    stage: Literal["fidelity"] = "fidelity"
+    of: tuple[Name, ...] = Field((), description="code-set steps to score; default: all above this one")
+    extractor: str = Field(
+        "pixel_moments",
+        pattern=r"^(pixel_moments|[\w.]+:\w+)$",
+        description="what makes numbers of pictures: pixel_moments (colours of a 4 × 4 grid; not Inception), or "
+        "`module:Class`, a model of your own (needs allow_code)",
+    )
+    extractor_options: dict[str, Any] = Field(default_factory=dict, description="given to your own extractor's class")
+    sample: int = Field(
+        5_000, ge=50, le=50_000, description="pictures of each set kept for kernel distance and nearest neighbours"
+    )
+    neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")

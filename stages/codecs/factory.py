@@ -4,7 +4,6 @@ One explicit `match` describes a family, one opens it; a new family is a file he
 a forgotten one). Describing loads no torch, so a plan, or a run with nothing to do, never waits for it.
 """
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -13,6 +12,7 @@ from schemas.errors import JobError, Problem
 from schemas.identity import fingerprint
 from stages.codecs.conv_config import parse_config
 from stages.codecs.weights import CONFIG_FILE, TENSOR_FILE, Weights
+from stages.entry import import_entry
 
 if TYPE_CHECKING:
     from stages.codecs.base import Codec
@@ -174,20 +174,7 @@ def _fits_linear(spec: LinearCodec, weights: Weights) -> None:
 
 def _custom_class(spec: CustomCodec, *, allow_code: bool) -> Any:
     """The user's class: `Class(spec, device=…)` is a Codec, and `Class.latent_of(spec)` its LatentSpec without building."""
-    if not allow_code:
-        raise JobError.one(
-            "codec.entry", spec.entry, "importing your own code needs your word.", "set allow_code: true"
-        )
-    module_name, class_name = spec.entry.split(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise JobError.one(
-            "codec.entry",
-            spec.entry,
-            f"cannot be imported ({error}).",
-            "check the name, and that workers have the module",
-        ) from error
+    found = import_entry(spec.entry, field="codec.entry", allow_code=allow_code)
     if not callable(getattr(found, "latent_of", None)):
         raise JobError.one(
             "codec.entry",

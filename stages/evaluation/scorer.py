@@ -1,12 +1,12 @@
 """Scorers of one's own: a class that looks at pictures and scores attributes. No download is ever needed by ours."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 
 from schemas.errors import JobError
+from stages.entry import import_entry
 
 
 class Scorer(Protocol):
@@ -21,14 +21,7 @@ class Scorer(Protocol):
 
 def scorer_class(entry: str, *, allow_code: bool) -> Any:
     """The user's class. Raises JobError when the job allows no code, or there is no such class."""
-    if not allow_code:
-        raise JobError.one("scorer", entry, "importing your own code needs your word.", "set allow_code: true")
-    module_name, class_name = entry.split(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        fix = "check the name, and that workers have the module"
-        raise JobError.one("scorer", entry, f"cannot be imported ({error}).", fix) from error
+    found = import_entry(entry, field="scorer", allow_code=allow_code)
     if not callable(getattr(found, "attributes_of", None)):
         fix = "add it: a plan needs the names of the scores without building the scorer"
         raise JobError.one("scorer", entry, "has no static method `attributes_of(options) -> tuple[str, ...]`.", fix)

@@ -6,6 +6,7 @@ from schemas.measurements import OK, Measurement
 from stages.report.components import components
 from stages.report.data import Measured
 from stages.report.disentanglement import disentanglement
+from stages.report.fidelity import fidelity
 from stages.report.figures import interval, plain
 from stages.report.markup import Markup, tag
 
@@ -17,6 +18,8 @@ def measured(found: Measured) -> Markup:
             return components(found.measurements)
         case "disentanglement":
             return disentanglement(found.measurements)
+        case "fidelity":
+            return fidelity(found.measurements)
         case _:
             return numbers(found.measurements)
 

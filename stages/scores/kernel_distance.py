@@ -12,6 +12,8 @@ import numpy.typing as npt
 from scipy import stats
 
 BLOCK = 1000
+MANY = 100
+"""Rows that are cut into blocks at all: smaller blocks than ten rows would say little of their spread."""
 DEGREE = 3
 
 
@@ -31,12 +33,13 @@ def kernel_distance(
 ) -> KernelDistance:
     """Of rows a (n, d) and b (m, d), both in an order that says nothing (by hash of the id).
 
-    Equally many rows of each are used, in whole blocks; fewer than `block` rows are one block. ValueError below two rows.
+    Equally many rows of each are used, in whole blocks. Fewer than two blocks of `block` rows are cut into ten smaller ones,
+    and fewer than MANY rows are one block. ValueError below two rows.
     """
     rows = min(len(a), len(b))
     if rows < 2:
         raise ValueError(f"{len(a)} and {len(b)} rows; the unbiased estimate needs at least 2 of each")
-    size = min(block, rows)
+    size = block if rows >= 2 * block else rows // 10 if rows >= MANY else rows
     count = rows // size
     values = [discrepancy(a[i * size : (i + 1) * size], b[i * size : (i + 1) * size]) for i in range(count)]
     value = float(np.mean(values))

@@ -1,0 +1,71 @@
+"""The section of a fidelity step: each set of pictures beside what untouched reconstructions of other images score."""
+
+import json
+from collections.abc import Sequence
+
+from schemas.measurements import OK, Measurement
+from stages.report.figures import count, interval, plain
+from stages.report.markup import Markup, tag
+
+COLUMNS = (
+    ("frechet_distance", "Fréchet distance"),
+    ("kernel_distance", "kernel distance"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("density", "density"),
+    ("coverage", "coverage"),
+)
+FORMULAS = (
+    (
+        "Fréchet distance",
+        "‖μ₁−μ₂‖² + tr(Σ₁+Σ₂−2(Σ₁Σ₂)^½) of the features: FID where they are Inception's. Falls as 1/n",
+    ),
+    (
+        "kernel distance",
+        "unbiased squared MMD, kernel (xᵀy/d + 1)³, mean of blocks of 1,000: KID where they are Inception's",
+    ),
+    ("precision", "share of the pictures inside a ball, to the k-th neighbour, of a reconstruction"),
+    ("recall", "share of the reconstructions inside such a ball of a picture"),
+    ("density", "how many balls of reconstructions a picture lies in, over k"),
+    ("coverage", "share of the reconstructions' balls that hold a picture"),
+    (
+        "untouched",
+        "the same number for reconstructions of images that the reference has not seen, as many as the set has",
+    ),
+)
+
+
+def fidelity(rows: Sequence[Measurement]) -> Markup:
+    """A row a set of pictures, a column a measure, what untouched pictures score under every value."""
+    sets = {row.subject: {r.metric: r for r in rows if r.subject == row.subject} for row in rows}
+    extractor = rows[0].target if rows else ""
+    head = tag("tr", [tag("th", h, scope="col") for h in ("pictures", *(title for _, title in COLUMNS))])
+    table = tag(
+        "table", tag("thead", head), tag("tbody", [_set(name, found) for name, found in sets.items()]), class_="facts"
+    )
+    why = (
+        f"Features: {extractor.replace('_', ' ')}. Pictures are held against reconstructions, so what the codec itself loses "
+        "does not count; small figures are what untouched reconstructions of other images score. Distances compare "
+        "only at equal n."
+    )
+    entries = [tag("div", tag("dt", name), tag("dd", text)) for name, text in FORMULAS]
+    terms = tag("details", tag("summary", "How each measure is defined"), tag("dl", entries, class_="definitions"))
+    return tag("div", tag("div", table, class_="scroll"), tag("p", why, class_="more"), terms, class_="card wide")
+
+
+def _set(name: str, found: dict[str, Measurement]) -> Markup:
+    first = next(iter(found.values()))
+    odd = tag("span", first.status.replace("_", " "), class_="note") if first.status != OK else None
+    against = f" against {count(json.loads(first.detail)['n_reference'])}" if first.detail else ""
+    head = tag("th", name, tag("small", f"{count(first.n or 0)}{against}"), odd, scope="row")
+    if first.status != OK:
+        return tag("tr", head, tag("td", first.message, colspan=len(COLUMNS)))
+    return tag("tr", head, [_value(found[metric], title) for metric, title in COLUMNS])
+
+
+def _value(row: Measurement, title: str) -> Markup:
+    untouched = None if row.threshold is None else tag("small", f"untouched {plain(row.threshold)}")
+    reach = tag("small", interval(row.low, row.high, 4)) if row.low is not None else None
+    return tag(
+        "td", tag("div", tag("b", "" if row.value is None else plain(row.value)), reach, untouched), data_label=title
+    )

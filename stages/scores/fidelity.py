@@ -1,0 +1,84 @@
+"""Fidelity of sets of pictures against reconstructions, as measurements: Fréchet and kernel distance, precision to coverage.
+
+Every number stands beside the floor: what reconstructions of other images score, as many of them as the set has.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from schemas.measurements import Measurement
+from stages.moments import Moments
+from stages.scores.coverage import coverage_of
+from stages.scores.frechet import frechet_distance
+from stages.scores.kernel_distance import kernel_distance
+from stages.scores.picture_features import LIKE, REFERENCE, FeatureSet, SetName
+
+TOO_FEW = "too_few"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Scores of one set; `low`, `high` of the kernel distance alone. `sampled` rows made all but the Fréchet distance."""
+
+    frechet: float
+    kernel: float
+    low: float | None
+    high: float | None
+    shares: dict[str, float]
+    sampled: int
+
+
+def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, extractor: str) -> Iterator[Measurement]:
+    """Five measures a set. A set, or a reference, of too few rows has the status `too_few` and no value."""
+    reference, like = sets.get(REFERENCE), sets.get(LIKE)
+    for name in sorted(set(sets) - {REFERENCE, LIKE}, key=lambda n: (n.code_set, n.title, n.strength or 0.0)):
+        subject = _subject(name)
+        few = min(one.moments.n if one else 0 for one in (reference, like, sets[name]))
+        if reference is None or like is None or few <= neighbours + 1:
+            message = (
+                f"{few} pictures in a set or in a half of the reconstructions; more than {neighbours + 1} are needed"
+            )
+            n = sets[name].moments.n
+            yield Measurement(
+                "frechet_distance", subject=subject, target=extractor, n=n, status=TOO_FEW, message=message
+            )
+            continue
+        found = _scored(reference, sets[name], sets[name].moments.n, neighbours)
+        floor = _scored(reference, like, sets[name].moments.n, neighbours)
+        yield from _measurements(found, floor, name, sets[name].moments.n, reference.moments.n, extractor)
+
+
+def _scored(reference: FeatureSet, candidate: FeatureSet, n: int, neighbours: int) -> _Scored:
+    """Of at most n rows of the candidate."""
+    real, made = reference.sample.rows().latents, candidate.sample.rows().latents
+    kept = made[:n]
+    # The moments are those of all rows, unless the set is larger than what it is compared with and the sample can stand in.
+    smaller = candidate.moments.n > n and len(made) >= n
+    moments = Moments.of(kept.astype(np.float64), full=True) if smaller else candidate.moments
+    kernel = kernel_distance(real, kept)
+    near = coverage_of(real, kept, k=neighbours)
+    shares = {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
+    distance = frechet_distance(reference.moments, moments)
+    return _Scored(distance, kernel.value, kernel.low, kernel.high, shares, min(len(real), len(kept)))
+
+
+def _measurements(
+    found: _Scored, floor: _Scored, name: SetName, n: int, n_reference: int, extractor: str
+) -> Iterator[Measurement]:
+    detail = json.dumps(asdict(name) | {"n_reference": n_reference, "sampled": found.sampled})
+    common = Measurement("frechet_distance", subject=_subject(name), target=extractor, n=n, detail=detail)
+    yield replace(common, value=found.frechet, threshold=floor.frechet)
+    sampled = replace(common, n=found.sampled)
+    yield replace(
+        sampled, metric="kernel_distance", value=found.kernel, low=found.low, high=found.high, threshold=floor.kernel
+    )
+    for metric, value in found.shares.items():
+        yield replace(sampled, metric=metric, value=value, threshold=floor.shares[metric])
+
+
+def _subject(name: SetName) -> str:
+    at = "" if name.strength is None else f" {name.strength:+g} {name.unit}".rstrip()
+    return f"{name.code_set}/{name.title}{at}"

@@ -1,0 +1,44 @@
+"""The fidelity step, from a job to the measurements table and the report."""
+
+import pytest
+
+from pipeline.plan import make_plan
+from pipeline.run import run_job
+from pipeline.store.store import Store
+from schemas.errors import JobError
+from schemas.job import Job
+from tests.jobs import job_data, make_images
+
+FIT = [{"stage": "encode"}, {"stage": "fit", "attributes": ["bright"], "estimator": "mean_difference"}]
+TRAVERSE = {"stage": "traverse", "directions": ["bright"], "strengths": [0, 3]}
+
+
+def test_edits_are_held_against_reconstructions(tmp_path):
+    make_images(tmp_path, 60)
+    report = {"stage": "report", "to": str(tmp_path / "report.html")}
+    steps = [*FIT, TRAVERSE, {"stage": "fidelity", "neighbours": 3}, report]
+    data = job_data(tmp_path, tmp_path / "store", steps=steps)
+    result = run_job(Job.model_validate(data), report=lambda event: None)
+    assert result.steps["fidelity"]["sets"] == 2 and result.steps["fidelity"]["left_out"] == 0
+    table = Store.open(data["store"]).measurements()
+    rows = [r for b in table.scan() for r in b.to_pylist() if r["stage"] == "fidelity"]
+    distance = {r["subject"]: r for r in rows if r["metric"] == "frechet_distance"}
+    still, moved = distance["traverse/bright +0 sigma"], distance["traverse/bright +3 sigma"]
+    assert still["value"] == pytest.approx(still["threshold"], rel=1e-6)
+    assert moved["value"] > 2 * moved["threshold"] and moved["target"] == "pixel_moments"
+    page = (tmp_path / "report.html").read_text()
+    assert "Fréchet distance" in page and "Features: pixel moments" in page
+
+
+def test_what_cannot_be_scored_is_refused_in_the_plan(tmp_path):
+    make_images(tmp_path, 6)
+
+    def problems(*steps):
+        with pytest.raises(JobError) as caught:
+            make_plan(Job.model_validate(job_data(tmp_path, tmp_path / "store", steps=[*FIT, *steps])))
+        return str(caught.value)
+
+    assert "there are no code sets above this step" in problems({"stage": "fidelity"}, TRAVERSE)
+    unknown = problems(TRAVERSE, {"stage": "fidelity", "of": ["travers"]})
+    assert "no code set above has this name" in unknown and "traverse" in unknown
+    assert "set allow_code: true" in problems(TRAVERSE, {"stage": "fidelity", "extractor": "my.model:Inception"})

@@ -1,0 +1,165 @@
+"""The fidelity pass: pictures of codes against reconstructions, by an injected extractor, in any split."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from schemas.codec import LatentSpec, LinearCodec, Preprocess
+from schemas.errors import JobError
+from schemas.measurements import Measurement
+from stages.code_sets.codes import Strips, codes_batch
+from stages.evaluation.effects import CodecSource
+from stages.moments import Moments
+from stages.row_hash import fractions, hash_ids
+from stages.scores.extractors import PixelMoments, open_extractor
+from stages.scores.fidelity import measure_fidelity
+from stages.scores.picture_features import HALVES, LIKE, REFERENCE, Features, PictureFeatures, SetName
+from tests.labelled import reduced
+
+DIM = 6
+CODEC = LinearCodec(family="linear", dim=DIM, preprocess=Preprocess(size=8))
+SPEC = LatentSpec(shape=(DIM,), space="z")
+
+
+def weights() -> None:
+    return None
+
+
+def stage(**options: Any) -> PictureFeatures:
+    made = PictureFeatures(
+        CodecSource(CODEC, weights, True), **({"entry": "pixel_moments", "options": {}, "sample": 5000} | options)
+    )
+    made.open("cpu")
+    return made
+
+
+def rows(n: int, seed: int = 0) -> tuple[pa.RecordBatch, np.ndarray]:
+    latents = np.random.default_rng(seed).standard_normal((n, DIM)).astype(np.float32) * 40
+    column = pa.FixedSizeListArray.from_arrays(pa.array(latents.reshape(-1)), DIM)
+    return pa.record_batch({"id": pa.array([f"{seed}/{i}.png" for i in range(n)]), "latent": column}), latents
+
+
+def edited(batch: pa.RecordBatch, latents: np.ndarray, steps: tuple[float, ...], *, size: float = 40) -> pa.RecordBatch:
+    """Every row moved along the first coordinate."""
+    n = len(batch)
+    moved = np.repeat(latents[:, None].astype(np.float64), len(steps), axis=1)
+    moved[:, :, 0] += np.array(steps) * size
+    ids = batch.column("id").to_pylist()
+    none: list[list[str]] = [[]] * n
+    strips = Strips(
+        first_seq=np.arange(n) * len(steps),
+        names=[f"s{i}" for i in range(n)],
+        parents=[[i] for i in ids],
+        operations=["{}"] * n,
+        titles=["first"] * n,
+        flags=none,
+        strengths=steps,
+        unit="sigma",
+        latents=moved,
+        usable=np.ones(n, bool),
+    )
+    return codes_batch(strips, code_set="edit", spec=SPEC)
+
+
+def measured(state: Features) -> dict[tuple[str, str], Measurement]:
+    found = measure_fidelity(state.sets, neighbours=5, extractor="pixel_moments")
+    return {(m.metric, m.subject): m for m in found}
+
+
+def test_edits_leave_the_data_and_an_edit_of_nothing_stays_at_the_floor() -> None:
+    batch, latents = rows(1600)
+    state = reduced(stage(), [[batch], [edited(batch, latents, (0.0, 1.0, 5.0))]])
+    found = measured(state)
+    values = {m: [found[m, f"edit/first {s} sigma"] for s in ("+0", "+1", "+5")] for m in {m for m, _ in found}}
+    nothing, some, far = values["frechet_distance"]
+    assert nothing.value == pytest.approx(nothing.threshold, rel=1e-9)  # the same images, decoded the same way
+    assert far.value > 3 * some.value > 3 * some.threshold
+    assert values["kernel_distance"][2].low > values["kernel_distance"][0].high
+    assert (
+        values["recall"][0].value > 0.9 and values["recall"][2].value < 0.3
+    )  # the edit drives pictures to few colours
+    assert values["coverage"][0].value == pytest.approx(1 - 2**-5, abs=0.04) and values["coverage"][2].value < 0.3
+    assert nothing.n == state.sets[LIKE].moments.n
+    assert state.sets[REFERENCE].moments.n + state.sets[LIKE].moments.n == 1600
+
+
+def test_no_picture_is_held_against_an_edit_of_itself() -> None:
+    batch, latents = rows(300)
+    state = reduced(stage(), [[edited(batch, latents, (1.0,))]])
+    like = fractions(hash_ids(batch.column("id")), HALVES) < 0.5
+    assert state.sets[SetName("edit", "first", 1.0, "sigma")].moments.n == like.sum()
+    both = reduced(stage(), [[batch]])
+    assert both.sets[LIKE].moments.n == like.sum()
+
+
+def test_any_split_gives_the_same_numbers() -> None:
+    batch, latents = rows(500)
+    codes = edited(batch, latents, (0.5, 2.0))
+    whole = measured(reduced(stage(sample=60), [[batch, codes]]))
+    pieces = [[batch.slice(s, 37)] for s in range(0, 500, 37)] + [[codes.slice(s, 91)] for s in range(0, 1000, 91)]
+    parted = measured(reduced(stage(sample=60), pieces[::-1]))
+    assert whole.keys() == parted.keys() and len(whole) == 12
+    for key, one in whole.items():
+        assert parted[key].value == pytest.approx(one.value, rel=1e-9, abs=1e-12)
+        assert parted[key].n == one.n
+    assert whole["recall", "edit/first +2 sigma"].n == 60  # of the sample; the Fréchet distance is of all
+    assert whole["frechet_distance", "edit/first +2 sigma"].n > 200
+
+
+def test_bad_rows_leave_and_are_counted() -> None:
+    batch, latents = rows(40)
+    latents[3] = np.nan
+    like = fractions(hash_ids(batch.column("id")), HALVES) < 0.5
+    bad = np.flatnonzero(like)[:2]
+    latents[bad[0]], latents[bad[1]] = np.inf, np.nan
+    state = reduced(stage(), [[edited(batch, latents, (1.0,))]])
+    assert state.left == (3 if like[3] and 3 not in bad else 2)
+    assert next(iter(state.sets.values())).moments.n == like.sum() - state.left
+
+
+def test_too_few_pictures_are_a_status() -> None:
+    batch, latents = rows(60)
+    state = reduced(stage(), [[batch], [edited(batch.slice(0, 6), latents[:6], (1.0,))]])
+    (only,) = measured(state).values()
+    assert (only.status, only.value) == ("too_few", None) and "more than 6 are needed" in only.message
+
+
+class Brightness:
+    """An extractor of one's own: one number a picture."""
+
+    def __init__(self, *, device: str, scale: float = 1.0) -> None:
+        self._scale = scale
+
+    def __call__(self, images: torch.Tensor) -> np.ndarray:
+        return self._scale * images.double().mean((1, 2, 3)).numpy()[:, None]
+
+
+def test_an_extractor_of_ones_own_is_used_and_needs_the_users_word() -> None:
+    batch, latents = rows(80)
+    entry = f"{Brightness.__module__}:Brightness"
+    state = reduced(stage(entry=entry, options={"scale": 2.0}), [[batch]])
+    codec_pictures = stage()._model[0].decode(torch.from_numpy(latents))
+    expected = Moments.of(2 * codec_pictures.double().mean((1, 2, 3)).numpy()[:, None], full=True)
+    both = state.sets[REFERENCE].moments.merged(state.sets[LIKE].moments)
+    assert both.z_mean == pytest.approx(expected.z_mean) and both.z_variance == pytest.approx(expected.z_variance)
+    with pytest.raises(JobError, match="importing your own code needs your word"):
+        open_extractor(entry, {}, device="cpu", allow_code=False)
+
+
+def test_pixel_moments_are_means_and_deviations_of_cells() -> None:
+    images = torch.randint(0, 256, (3, 16, 12, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = PixelMoments(device="cpu")(images).numpy()
+    cells = images.double().numpy().reshape(3, 4, 4, 4, 3, 3) / 255  # rows, in them, columns, in them, colours
+    mean = cells.mean((2, 4)).transpose(0, 3, 1, 2).reshape(3, -1)
+    deviation = cells.std((2, 4)).transpose(0, 3, 1, 2).reshape(3, -1)
+    assert found == pytest.approx(np.concatenate([mean, deviation], 1))
+
+
+def test_more_sets_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.scores.picture_features.MAX_STATE", 2 * (96 * 96 + 5000 * 96))
+    batch, latents = rows(60)
+    with pytest.raises(JobError, match="3 sets of 96 features would hold"):
+        reduced(stage(), [[edited(batch, latents, (1.0, 2.0, 3.0))]])
