@@ -16,16 +16,19 @@ TRAVERSE = {"stage": "traverse", "directions": ["bright"], "strengths": [0, 3]}
 def test_edits_are_held_against_reconstructions(tmp_path):
     make_images(tmp_path, 60)
     report = {"stage": "report", "to": str(tmp_path / "report.html")}
-    steps = [*FIT, TRAVERSE, {"stage": "fidelity", "neighbours": 3}, report]
+    draws = {"stage": "sample", "method": "gaussian", "count": 40}
+    steps = [*FIT, TRAVERSE, draws, {"stage": "fidelity", "neighbours": 3}, report]
     data = job_data(tmp_path, tmp_path / "store", steps=steps)
     result = run_job(Job.model_validate(data), report=lambda event: None)
-    assert result.steps["fidelity"]["sets"] == 2 and result.steps["fidelity"]["left_out"] == 0
+    assert result.steps["fidelity"]["sets"] == 3 and result.steps["fidelity"]["left_out"] == 0
     table = Store.open(data["store"]).measurements()
     rows = [r for b in table.scan() for r in b.to_pylist() if r["stage"] == "fidelity"]
     distance = {r["subject"]: r for r in rows if r["metric"] == "frechet_distance"}
     still, moved = distance["traverse/bright +0 sigma"], distance["traverse/bright +3 sigma"]
     assert still["value"] == pytest.approx(still["threshold"], rel=1e-6)
     assert moved["value"] > 2 * moved["threshold"] and moved["target"] == "pixel_moments"
+    (drawn,) = [r for name, r in distance.items() if name.startswith("sample/")]
+    assert drawn["n"] == 40 and drawn["status"] == "ok"  # draws have no parents: all of them count
     page = (tmp_path / "report.html").read_text()
     assert "Fréchet distance" in page and "Features: pixel moments" in page
 
