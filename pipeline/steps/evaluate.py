@@ -5,6 +5,7 @@ scorer), and the one that costs: every edit of every selected row decoded and sc
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -27,6 +28,7 @@ from stages.evaluation.design import Design, Edit, Slice
 from stages.evaluation.effects import CodecSource, Effects, Evaluation
 from stages.evaluation.entanglement import (
     LabelCorrelation,
+    both_kinds,
     data_or_model,
     direction_cosines,
     label_correlations,
@@ -34,6 +36,7 @@ from stages.evaluation.entanglement import (
 )
 from stages.evaluation.questions import questions
 from stages.evaluation.readout import Readout, directions_readout, least_squares_readout, logistic_readout
+from stages.evaluation.refits import MAX_DIM, Refit, Refits, gradient
 from stages.evaluation.replicates import Results
 from stages.evaluation.scorer import scored_attributes
 from stages.evaluation.slices import slices
@@ -69,6 +72,8 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
         replicates=step.replicates,
         seed=step.seed,
     )
+    refits = _can_refit(design, known)
+    design = replace(design, gradient=refits)
     source = CodecSource(ctx.codec.spec, ctx.codec.load, ctx.codec.allow_code)
     stage = Evaluation(design, source, scorer=step.scorer if own else None, scorer_options=step.scorer_options)
     splits = latents.splits(
@@ -121,7 +126,7 @@ def _measured(
         questions(results, false_discoveries=rate),
         direction_cosines(design.edits),
         leaks(results),
-        data_or_model(results),
+        data_or_model(results, _refits(ctx, design, state, known, version)),
         slices(results, false_discoveries=rate),
         bake_off(results),
     )
@@ -131,6 +136,25 @@ def _measured(
             ctx.latents.splits(columns=["labels"], version=version), LabelCorrelation(tuple(columns))
         )
         yield from label_correlations(sums, columns, confidence=step.confidence)
+
+
+def _can_refit(design: Design, known: dict[str, LabelType]) -> bool:
+    """Whether the fits behind data-or-model can be repeated: both kinds are there, and every score is a label."""
+    return (
+        bool(both_kinds(design.edits, design.targets))
+        and len(design.edits[0].vector) <= MAX_DIM
+        and all(_column(name, known) is not None for name in design.attributes)
+    )
+
+
+def _refits(ctx: Context, design: Design, state: Effects, known: dict[str, LabelType], version: int) -> Refits | None:
+    slopes = gradient(state.response) if state.response is not None else None
+    if slopes is None:
+        return None
+    columns = tuple(c for name in design.attributes if (c := _column(name, known)) is not None)
+    splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
+    stage = Refit(columns, slopes, design.edits[0].mean, design.replicates, design.seed, design.group)
+    return Refits.of(ctx.executor.reduce(splits, stage), len(columns))
 
 
 def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:

@@ -60,6 +60,8 @@ class Design:
     identity: bool = True
     replicates: int = 200
     seed: int = 0
+    gradient: bool = False
+    """Keep what tells how scores depend on latents (`Effects.response`)."""
 
     @cached_property
     def alphas(self) -> Floats:

@@ -33,6 +33,7 @@ from stages.evaluation.features import (
 )
 from stages.evaluation.scorer import Scorer, open_scorer
 from stages.guarded import Guarded, Outcome
+from stages.moments import Moments
 from stages.row_hash import Hashes, hash_ids
 from stages.rows import Block, read_blocks
 
@@ -55,6 +56,8 @@ class Effects:
     not_decoded: int = 0
     not_scored: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    response: Moments | None = None
+    """Of latents and unedited scores, where the design asks for a gradient."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,12 @@ class Evaluation:
         self._model = _Model(codec, scorer, device)
 
     def start(self) -> Effects:
-        return Effects(np.zeros((1 + self.design.replicates, self.layout.width)))
+        state = Effects(np.zeros((1 + self.design.replicates, self.layout.width)))
+        if self.design.gradient:
+            state.response = Moments.empty(
+                len(self.design.edits[0].vector), labels=len(self.design.attributes), full=True
+            )
+        return state
 
     def add(self, state: Effects, batch: pa.RecordBatch) -> Effects:
         model = self._model
@@ -110,7 +118,9 @@ class Evaluation:
             batch = batch.append_column("labels", pa.array([{}] * batch.num_rows, pa.struct([])))
         for block in read_blocks(batch, [s.column for s in self.design.slices], holdout=0.0):
             state.non_finite += block.non_finite
-            replicates = poisson_weights(self._groups(block), self.design.replicates, seed=self.design.seed)
+            replicates = poisson_weights(
+                group_hashes(block, self.design.group), self.design.replicates, seed=self.design.seed
+            )
             weights = np.column_stack([np.ones(len(block)), replicates]).astype(np.float64)
             holds = np.array([s.holds for s in self.design.slices], bool)
             slices = (((block.values > 0.5) == holds) & block.known).astype(np.float64)
@@ -132,6 +142,7 @@ class Evaluation:
             a.not_decoded + b.not_decoded,
             a.not_scored + b.not_scored,
             {k: a.seconds.get(k, 0.0) + b.seconds.get(k, 0.0) for k in {**a.seconds, **b.seconds}},
+            a.response.merged(b.response) if a.response and b.response else None,
         )
 
     def _about(self, origin: Floats, state: Effects) -> Sums:
@@ -145,20 +156,11 @@ class Evaluation:
         sums[:, score] += shift * weight
         return sums
 
-    def _groups(self, block: Block) -> Hashes:
-        """Hashes of what belongs together; a row without that label stands on its own."""
-        hashes = block.hashes
-        if self.design.group is None:
-            return hashes
-        named = block.labels.field(self.design.group).cast(pa.string())
-        known = named.is_valid().to_numpy(zero_copy_only=False)
-        return np.where(known, hash_ids(named.fill_null("")), hashes)
-
     def _add(self, state: Effects, model: "_Model", latents: npt.NDArray[Any], weights: Floats, slices: Floats) -> None:
         clock = _Clock(state.seconds)
         pictures, good = model.decode(self._codes(latents), self.design.pictures)
         state.not_decoded += int((~good).sum())
-        weights, slices = weights[good], slices[good]
+        latents, weights, slices = latents[good], weights[good], slices[good]
         if not good.any():
             return
         clock.spent("decode")
@@ -179,6 +181,8 @@ class Evaluation:
         )
         state.sums += weights[good].T @ self.layout.pack(features, rows)
         state.rows += rows
+        if state.response is not None:
+            state.response.absorb(Moments.of(latents[good], y=scores[good][:, 0], full=True))
         clock.spent("statistics")
 
     def _codes(self, latents: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -209,6 +213,15 @@ class Evaluation:
         if encoded is not None:
             good &= np.isfinite(encoded).all(axis=(1, 2))
         return scores, encoded, good
+
+
+def group_hashes(block: Block, group: str | None) -> Hashes:
+    """(rows,) hashes of what belongs together; a row without that label stands on its own."""
+    if group is None:
+        return block.hashes
+    named = block.labels.field(group).cast(pa.string())
+    known = named.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(known, hash_ids(named.fill_null("")), block.hashes)
 
 
 class _Model:

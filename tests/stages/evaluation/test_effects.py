@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.codec import CustomCodec, LinearCodec, Preprocess
+from schemas.codec import LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.measurements import Measurement
 from stages.attributes import Column
@@ -20,6 +20,7 @@ from stages.evaluation.readout import directions_readout
 from stages.evaluation.replicates import Results
 from stages.evaluation.slices import slices
 from tests.labelled import batch_of, chunks, reduced, uneven
+from tests.stages_evaluation import leaky_stage as leaky
 
 AXES = np.eye(4)
 GRID = (-2.0, -1.0, 1.0, 2.0)
@@ -32,15 +33,6 @@ def edit(name: str, vector: Any, **more: Any) -> Edit:
 
 
 EDITS = (edit("a", AXES[0]), edit("b", AXES[1]))
-
-
-def leaky(design: Design, *, dislikes: float | None = None, **options: Any) -> Evaluation:
-    spec = CustomCodec(entry="tests.leaky_codec:LeakyCodec", options=options, preprocess=Preprocess(size=16))
-    names = {"names": list(design.attributes), "dislikes": dislikes}
-    source = CodecSource(spec, lambda: None, allow_code=True)
-    stage = Evaluation(design, source, scorer="tests.leaky_codec:Patches", scorer_options=names)
-    stage.open("cpu")
-    return stage
 
 
 def rows(n: int = 80, seed: int = 0) -> np.ndarray:
