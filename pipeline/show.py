@@ -79,7 +79,8 @@ def summary_line(counts: dict[str, Any]) -> str:
             return f"{counts['fragments']:,} fragments merged, {counts['versions']:,} versions gone, {freed} freed"
         case "fit" | "components":
             odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
-            return f"{counts['directions']} directions from {counts['rows']:,} rows{odd}"
+            read = f", {counts['read']:,} read" if "read" in counts else ""
+            return f"{counts['directions']} directions from {counts['rows']:,} rows{read}{odd}"
         case stage if stage in CODE_SETS:
             return f"{counts['strips']:,} strips of {counts['frames']} codes"
         case "fidelity":

@@ -207,6 +207,23 @@ def directions_schema() -> pa.Schema:
     )
 
 
+FIT_STATES = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False, metadata=PRIMARY_KEY),  # dataset:fingerprint:step:pass
+        pa.field("about", pa.string(), nullable=False),  # fingerprint of the pass and its selection of rows
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("dataset_version", pa.int64(), nullable=False),
+        pa.field("contents", pa.string(), nullable=False),  # fingerprint of the latents at that version
+        pa.field("growth", pa.float64(), nullable=False),  # of rounding errors since all rows were read
+        pa.field("state", pa.large_binary(), nullable=False),  # stages.directions.kept
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+    ]
+)
+"""Statistics of fits, so that the next one reads only what changed."""
+
+
 def codes_schema(spec: LatentSpec) -> pa.Schema:
     """Codes of a code set, expanded in a worker: what a render decodes.
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.source import LabelType
 from stages.row_hash import Hashes, salted
+from stages.stage import PrecisionLost
 
 MAX_VALUES = 256
 """Most values a category may have and still be fitted one value against the rest."""
@@ -144,6 +145,15 @@ class Census:
     def merge(self, a: ValueCounts, b: ValueCounts) -> ValueCounts:
         return {label: _together(a[label], b[label]) for label in self.labels}
 
+    def subtract(self, a: ValueCounts, b: ValueCounts) -> tuple[ValueCounts, float]:
+        return {label: self._left(a[label], b[label]) for label in self.labels}, 1.0
+
+    def _left(self, a: dict[str, int] | None, b: dict[str, int] | None) -> dict[str, int]:
+        if a is None or b is None:
+            raise PrecisionLost("too many values were there to count them")
+        left = {value: count - b.get(value, 0) for value, count in a.items()}
+        return {value: count for value, count in left.items() if count}
+
     def _count(self, labels: pa.StructArray, label: str) -> dict[str, int]:
         counted = pc.value_counts(pc.struct_field(labels, label).drop_null())
         return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
@@ -185,6 +195,19 @@ class LabelCounts:
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )
+
+    def without(self, other: "LabelCounts", columns: Sequence[Column]) -> "LabelCounts":
+        """The counts without `other`'s rows. A number's range stays, and may be wider than that of the rows left; a number that
+        has become constant shows in its second moments.
+        """
+        known, positive = self.known - other.known, self.positive - other.positive
+        low, high = self.low.copy(), self.high.copy()
+        for i, column in enumerate(columns):
+            if not known[i]:
+                low[i], high[i] = np.inf, -np.inf
+            elif column.binary:
+                low[i], high[i] = float(positive[i] == known[i]), float(positive[i] > 0)
+        return LabelCounts(self.rows - other.rows, known, positive, low, high)
 
     def pick(self, columns: Sequence[int]) -> "LabelCounts":
         """The counts of some of the columns."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.stage import PrecisionLost
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -104,6 +106,33 @@ class Moments:
         both.absorb(other)
         return both
 
+    def without(self, other: "Moments") -> tuple["Moments", float]:
+        """The statistic without `other`'s rows, all of which are in it, and how many times rounding errors have grown.
+
+        Raises PrecisionLost when they would have grown without bound: a coordinate that is constant in the rows left.
+        """
+        if other.n == 0:
+            return self.copy(), 1.0
+        n, d = self.n - other.n, self.dim
+        if n <= 0:
+            return _nothing_left(n, Moments.empty(d, labels=len(self.yy), full=self.zz.ndim == 2))
+        delta = (other.origin - self.origin) + (other.offset - self.offset)
+        weight = other.n * self.n / n
+        dz, dy = delta[:d], delta[d:]
+        rest = Moments(
+            n,
+            self.origin.copy(),
+            self.offset - delta * (other.n / n),
+            self.zz - other.zz - weight * (np.outer(dz, dz) if self.zz.ndim == 2 else dz**2),
+            self.zy - other.zy - weight * np.outer(dz, dy),
+            self.yy - other.yy - weight * np.outer(dy, dy),
+        )
+        return rest, max(_growth(self._squares, rest._squares), _growth(np.diagonal(self.yy), np.diagonal(rest.yy)))
+
+    @property
+    def _squares(self) -> Floats:
+        return np.diagonal(self.zz) if self.zz.ndim == 2 else self.zz
+
     def copy(self) -> "Moments":
         parts = (self.origin, self.offset, self.zz, self.zy, self.yy)
         return Moments(self.n, *(part.copy() for part in parts))
@@ -170,6 +199,22 @@ class GroupMoments:
         both.absorb(other)
         return both
 
+    def without(self, other: "GroupMoments") -> tuple["GroupMoments", float]:
+        """As `Moments.without`, group by group."""
+        n = self.n - other.n
+        if (n < 0).any():
+            raise PrecisionLost("more rows go than there are")
+        left = (n > 0)[:, None]
+        rows = np.maximum(n, 1)[:, None]
+        delta = np.where(other.n[:, None] > 0, (other.origin - self.origin) + other.offset - self.offset, 0.0)
+        scatter = self.scatter - other.scatter - delta**2 * (other.n * self.n)[:, None] / rows
+        offset = self.offset - delta * (other.n[:, None] / rows)
+        rest = GroupMoments(n, self.origin.copy(), np.where(left, offset, 0.0), np.where(left, scatter, 0.0))
+        changed = (n > 1) & (other.n > 0)
+        growth = _growth(self.scatter[changed], rest.scatter[changed])
+        rest.scatter[n == 1] = 0.0
+        return rest, growth
+
     def pick(self, group: int) -> "GroupMoments":
         """One group, as a statistic of one group."""
         g = slice(group, group + 1)
@@ -188,6 +233,20 @@ def _add_scaled_square(zz: Floats, scale: float, d: Floats) -> None:
     for start in range(0, len(d), step):
         rows = slice(start, start + step)
         zz[rows] += np.outer(scale * d[rows], d)
+
+
+def _growth(before: Floats, after: Floats) -> float:
+    """The largest ratio of sums of squares: rounding errors are of the larger one's size, and stay when it shrinks."""
+    before, after = before[before > 0], after[before > 0]
+    if (after <= 0).any():
+        raise PrecisionLost("a coordinate may be constant in the rows that are left")
+    return max(1.0, float((before / after).max(initial=1.0)))
+
+
+def _nothing_left(n: int, empty: Moments) -> tuple[Moments, float]:
+    if n < 0:
+        raise PrecisionLost("more rows go than there are")
+    return empty, 1.0
 
 
 def _centred(x: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:

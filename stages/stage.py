@@ -43,6 +43,21 @@ class Opens(Protocol):
         """Called once per worker before the first batch; `device` is `cpu`, `cuda` or `cuda:N`."""
 
 
+@runtime_checkable
+class Subtracts(Protocol[State]):
+    """A reduce stage whose rows can be taken out again; made of plain values, which say what its state is a statistic of."""
+
+    def subtract(self, a: State, b: State) -> tuple[State, float]:
+        """`a` without the rows of `b`, all of which are in `a`; and how many times its rounding errors have grown, ≥ 1.
+
+        Raises PrecisionLost where the rest cannot be told from `a` and `b`.
+        """
+
+
+class PrecisionLost(ArithmeticError):
+    """What is left of a statistic is too small beside what was taken out; it has to be computed from the rows."""
+
+
 Passes = Generator[ReduceStage[State], State, Result]
 """A computation in several passes: yields a reduce stage, is sent its merged state, returns its result.
 

@@ -1,5 +1,6 @@
 """The fit step: streams latents and labels through the estimators' passes and stores one direction an attribute."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.context import Context
@@ -12,9 +13,9 @@ from schemas.job import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from schemas.tables import label_types
-from stages.stage import Passes
+from stages.stage import Passes, ReduceStage
 
-ROWS_PER_BATCH = 8192
+COLUMNS = ["id", "latent", "labels"]
 
 
 def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
@@ -25,11 +26,19 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     version = latents.version
     known = label_types(latents.schema.field("labels").type)
     attributes = choose_attributes(step, known)
-    splits = latents.splits(
-        columns=["id", "latent", "labels"], where=selection_clause(step, latents, version), version=version
-    )
+    where = selection_clause(step, latents, version)
+    splits = latents.splits(columns=COLUMNS, where=where, version=version)
     ctx.started_step(step, total=splits.rows)
-    directions = drive(fit(step, attributes, dim=ctx.codec.latent.dim, labels=known), ctx.executor, splits)
+    passes = fit(step, attributes, dim=ctx.codec.latent.dim, labels=known)
+    read: int | None = None
+    if step.refresh == "off":
+        directions = drive(passes, ctx.executor, splits)
+    else:
+        from pipeline.refresh import Refreshing
+
+        refreshing = Refreshing(step, ctx, where=where, version=version, columns=COLUMNS)
+        directions = drive(passes, ctx.executor, splits, reduce=refreshing.reduce)
+        read = refreshing.read
     if not directions:
         raise JobError.one(f"{step.name}.attributes", list(attributes), "no direction came out of it.")
     store_directions(ctx, {direction_name(step, d.attribute): d for d in directions}, version=version)
@@ -38,7 +47,8 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     odd = {d.attribute: d.status for d in directions if d.status != "ok"}
     for attribute, status in odd.items():
         ctx.notice(f"direction {attribute}: {status}")
-    return {"directions": len(directions) - len(odd), "odd": odd, "rows": splits.rows}
+    counts = {"directions": len(directions) - len(odd), "odd": odd, "rows": splits.rows}
+    return counts if read is None else counts | {"read": read}
 
 
 def choose_attributes(step: FitStep, known: dict[str, LabelType]) -> dict[str, LabelType]:
@@ -50,12 +60,18 @@ def choose_attributes(step: FitStep, known: dict[str, LabelType]) -> dict[str, L
     return {name: known[name] for name in wanted}
 
 
-def drive(passes: Passes[Any, Any], executor: Executor, splits: Splits) -> Any:
-    """Runs a computation's passes one after another, each as a distributed reduce."""
+def drive(
+    passes: Passes[Any, Any],
+    executor: Executor,
+    splits: Splits,
+    *,
+    reduce: Callable[[Executor, Any, ReduceStage[Any]], Any] | None = None,
+) -> Any:
+    """Runs a computation's passes one after another, each as a distributed reduce; `reduce` may know a shorter way."""
     try:
         stage = next(passes)
         while True:
-            stage = passes.send(executor.reduce(splits, stage))
+            stage = passes.send(reduce(executor, splits, stage) if reduce else executor.reduce(splits, stage))
     except StopIteration as finished:
         return finished.value
 

@@ -4,7 +4,7 @@ The cut follows from the pinned version alone (fragments and row ranges), so it 
 every retry. With a filter, a piece is a range of physical rows, so that filtering does not move the cuts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,15 +74,26 @@ class TableSplits:
 
 
 def cut(
-    ref: TableRef, dataset: Any, *, columns: Sequence[str], where: str | None, rows: int | None, count: int
+    ref: TableRef,
+    dataset: Any,
+    *,
+    columns: Sequence[str],
+    where: str | None,
+    rows: int | None,
+    only: Collection[int] | None = None,
 ) -> TableSplits:
-    """Cuts the open `dataset` into pieces of about `rows` rows (default: 64 MiB of the columns)."""
+    """Cuts the open `dataset` into pieces of about `rows` rows (default: 64 MiB of the columns); `only` these fragments."""
+    fragments = [f for f in dataset.get_fragments() if only is None or f.fragment_id in only]
+    if only is None:
+        count = int(dataset.count_rows(filter=where))
+    else:
+        count = sum(int(f.count_rows(filter=where)) for f in fragments)
     width = row_bytes(dataset.schema, columns)
     size = rows or max(PIECE_BYTES // width, 1)
     pieces: list[tuple[Span, ...]] = []
     held: list[Span] = []
     room = size
-    for fragment in dataset.get_fragments():
+    for fragment in fragments:
         length = fragment.physical_rows if where else fragment.metadata.num_rows
         for start in range(0, length, size):
             span = Span(fragment.fragment_id, start, min(start + size, length), whole=length <= size)

@@ -18,7 +18,7 @@ from pipeline.store.table import Table
 from schemas.errors import StoreError
 
 LEASES, RUNS, DIRECTIONS, CATALOG, HISTORY = "leases", "runs", "directions", "catalog", "catalog_history"
-MEASUREMENTS = "measurements"
+MEASUREMENTS, FIT_STATES = "measurements", "fit_states"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class Store:
 
     def measurements(self) -> Table:
         return self.table(MEASUREMENTS)
+
+    def fit_states(self) -> Table:
+        return self.table(FIT_STATES)
 
     def runs(self) -> Table:
         return self.table(RUNS)

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.store import clean, columns, commit, index, query, upsert
+from pipeline.store.changes import Changes, changes_between, contents
 from pipeline.store.create import create
 from pipeline.store.engine import asking
 from pipeline.store.ref import TableRef, pinned
@@ -97,8 +98,17 @@ class Table:
         clause = checked(dataset, where)
         self._check_columns(dataset.schema, columns)
         with asking(self.uri, "splitting"):
-            count = int(dataset.count_rows(filter=clause))
-            return cut(self.ref, dataset, columns=columns, where=clause, rows=rows, count=count)
+            return cut(self.ref, dataset, columns=columns, where=clause, rows=rows)
+
+    def contents(self, version: int) -> str | None:
+        """A fingerprint of the files and live rows of a version; None when it is no longer kept."""
+        dataset = self.ref.find(version)
+        return None if dataset is None else contents(dataset)
+
+    def changes(self, *, since: int, version: int, columns: Sequence[str], where: str | None = None) -> Changes:
+        """Rows that came and went from version `since` to `version`. Raises StoreError when either is no longer kept."""
+        clause = checked(self.ref.open(version), where)
+        return changes_between(self.ref, since, version, columns=columns, where=clause)
 
     def take(self, ids: Sequence[str], columns: Sequence[str], version: int | None = None) -> pa.Table:
         """The rows of `ids`, in their order (an id asked twice comes twice). Raises JobError naming ids that are missing."""

@@ -65,6 +65,10 @@ class FitStep(SelectionStep):
         le=10_000,
         description="replicates of a Poisson bootstrap by group, for the intervals of separation and AUC, and for mean_difference and ols the angle to the true direction",
     )
+    refresh: Literal["auto", "rebuild", "off"] = Field(
+        "off",
+        description="auto: keep the fit's statistic in the store, and next time add new rows to it and take gone ones out; rebuild: keep it, but read all rows; off: keep nothing. With holdout: 0, ols, ridge and lda then read changed rows only; otherwise one more scan measures σ and the held-out AUC",
+    )
     confidence: float = Field(0.95, gt=0, lt=1)
 
     @field_validator("shrinkage")

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from stages.attributes import Column
 from stages.moments import GroupMoments, Moments
 from stages.rows import Block, read_blocks
+from stages.stage import PrecisionLost
 
 MAX_CELLS = 4096
 MAX_BYTES = 2**28
@@ -85,6 +86,23 @@ class CellPass:
                 _absorb(mine, key, groups)
         self._bound(both)
         return both
+
+    def subtract(self, a: CellTable, b: CellTable) -> tuple[CellTable, float]:
+        if a.overflow or b.overflow:
+            raise PrecisionLost("there were too many cells to keep them")
+        everything, growth = a.everything.without(b.everything)
+        folds: list[Cells] = []
+        for mine, theirs in ((a.train, b.train), (a.held_out, b.held_out)):
+            left = dict(mine)
+            if theirs.keys() - left.keys():
+                raise PrecisionLost("rows go that were not there")
+            for key, groups in theirs.items():
+                left[key], grown = left.pop(key).without(groups)
+                growth = max(growth, grown)
+                if not left[key].n[0]:
+                    del left[key]
+            folds.append(left)
+        return CellTable(everything, folds[0], folds[1], non_finite=a.non_finite - b.non_finite), growth
 
     def _groups(self, block: Block, rows: npt.NDArray[np.int64]) -> GroupMoments:
         free = list(self.free)

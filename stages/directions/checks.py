@@ -9,6 +9,8 @@ from schemas.steps import FitStep
 from stages.directions.row_sets import MAX_BYTES
 from stages.grouping import BY_ID
 
+REFRESHED = ("mean_difference", "balanced_mean_difference", "ols", "ridge", "lda")
+"""Estimators whose statistic new rows add to and gone rows leave."""
 NUMBERS = ("ols", "ridge")
 """Estimators that take numbers as well as classes."""
 OPTIONS = {
@@ -36,6 +38,7 @@ def check_fit(
     ]
     problems.extend(_check_types(step, labels, attributes))
     problems.extend(_check_group(step, labels))
+    problems.extend(_check_refresh(step))
     for option, (estimators, said) in OPTIONS.items():
         value = getattr(step, option)
         if value not in (None, False, 0.0) and step.estimator not in estimators:
@@ -86,6 +89,17 @@ def _check_group(step: FitStep, labels: Mapping[str, LabelType]) -> Iterator[Pro
         yield Problem(at, group, "no such label.", did_you_mean(group, labels) or "name a label, or write id:/")
     elif labels.get(group) == "float":
         yield Problem(at, group, "a group needs a name that repeats, and this is float.", "name another label")
+
+
+def _check_refresh(step: FitStep) -> Iterator[Problem]:
+    if step.refresh == "off":
+        return
+    if step.estimator not in REFRESHED:
+        fix = f"remove it, or use estimator: {', '.join(REFRESHED)}"
+        yield Problem(f"{step.name}.refresh", step.refresh, f"{step.estimator} has no statistic to keep.", fix)
+    if step.limit is not None:
+        reason = "a limit chooses other rows when rows come, so nothing could be kept."
+        yield Problem(f"{step.name}.refresh", step.refresh, reason, "use `where`, or remove one of the two")
 
 
 def _check_memory(step: FitStep, dim: int | None) -> Iterator[Problem]:

@@ -62,6 +62,13 @@ class Regression:
             a.non_finite + b.non_finite,
         )
 
+    def subtract(self, a: Regressed, b: Regressed) -> tuple[Regressed, float]:
+        train, held_out = (x.without(y) for x, y in zip(a.complete, b.complete, strict=True))
+        incomplete = a.incomplete.without(b.incomplete)
+        counts = a.counts.without(b.counts, self.columns)
+        rest = Regressed((train[0], held_out[0]), incomplete[0], counts, a.non_finite - b.non_finite)
+        return rest, max(train[1], held_out[1], incomplete[1])
+
     def _empty(self, labels: int) -> Moments:
         return Moments.empty(self.dim, labels=labels, full=self.full)
 

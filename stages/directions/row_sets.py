@@ -19,7 +19,7 @@ from stages.attributes import Column, LabelCounts
 from stages.moments import Moments
 from stages.row_hash import fractions
 from stages.rows import Block, read_blocks
-from stages.stage import Passes
+from stages.stage import Passes, PrecisionLost
 
 MAX_BYTES = 2**29
 """Of all Σzzᵀ of a pass."""
@@ -93,6 +93,21 @@ class RowSetPass:
             both.sets[known] = [p.merged(q) for p, q in zip(mine, theirs, strict=True)] if mine else theirs
         self._bound(both)
         return both
+
+    def subtract(self, a: RowSets, b: RowSets) -> tuple[RowSets, float]:
+        if a.overflow or b.overflow:
+            raise PrecisionLost("labels were missing in too many ways to keep them")
+        everything, growth = a.everything.without(b.everything)
+        sets = dict(a.sets)
+        if b.sets.keys() - sets.keys():
+            raise PrecisionLost("rows go that were not there")
+        for known, theirs in b.sets.items():
+            pairs = [p.without(q) for p, q in zip(sets.pop(known), theirs, strict=True)]
+            growth = max(growth, *(grown for _, grown in pairs))
+            if any(part.n for part, _ in pairs):
+                sets[known] = [part for part, _ in pairs]
+        counts = a.counts.without(b.counts, self.columns), a.training.without(b.training, self.columns)
+        return RowSets(everything, *counts, sets, non_finite=a.non_finite - b.non_finite), growth
 
     def _part(self, block: Block) -> npt.NDArray[np.int64]:
         if self.folds == 1:

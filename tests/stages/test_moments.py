@@ -1,11 +1,14 @@
 """The statistic: streamed in any chunks and merged in any tree it is the statistic of all rows, also far from zero."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.moments import GroupMoments, Moments
+from stages.stage import PrecisionLost
 
 SHAPES = st.tuples(st.integers(1, 120), st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**32 - 1))
 OFFSETS = st.sampled_from([0.0, 1.0, 1e3, -1e6, 1e6])
@@ -139,3 +142,51 @@ def test_groups_streamed_equal_batch(shape: tuple[int, int, int, int], offset: f
         one = found.pick(g)
         assert one.n.tolist() == [found.n[g]]
         np.testing.assert_array_equal(one.mean[0], found.mean[g])
+
+
+@given(shape=SHAPES, offset=OFFSETS, full=st.booleans())
+@settings(max_examples=60)
+def test_what_was_added_can_be_taken_out(shape: tuple[int, int, int, int], offset: float, full: bool) -> None:
+    n, d, labels, seed = shape
+    x = rows(2 * n + 2, d + labels, offset, ordered=False, seed=seed)
+    kept, gone = x[: n + 2], x[n + 2 :]
+    whole = Moments.of(x[:, :d], y=x[:, d:], full=full)
+    found, growth = whole.without(Moments.of(gone[:, :d], y=gone[:, d:], full=full))
+    mean, scatter = exact(kept)
+    spread = np.sqrt(np.outer(np.diagonal(scatter), np.diagonal(scatter)))
+    assert (found.n, growth >= 1) == (len(kept), True)
+    close(np.append(found.z_mean, found.y_mean), mean, growth * (np.sqrt(np.diagonal(scatter)) + np.abs(mean) * 1e-5))
+    close(found.zy, scatter[:d, d:], growth * spread[:d, d:])
+    close(found.yy, scatter[d:, d:], growth * spread[d:, d:])
+    close(
+        found.zz if full else np.diag(found.zz), scatter[:d, :d] * (1 if full else np.eye(d)), growth * spread[:d, :d]
+    )
+
+
+def test_taking_out_says_when_it_cannot_be_exact() -> None:
+    x = rows(40, 3, 2.0, ordered=False, seed=7)
+    x[:20, 1] = 5.0  # constant in what stays
+    whole, part = Moments.of(x, full=True), Moments.of(x[20:], full=True)
+    with contextlib.suppress(PrecisionLost):
+        assert whole.without(part)[1] > 1e12
+    with pytest.raises(PrecisionLost):
+        part.without(whole)
+    nothing, growth = part.without(part)
+    assert (nothing.n, growth) == (0, 1.0) and not nothing.zz.any()
+    same, growth = part.without(Moments.empty(3, full=True))
+    assert growth == 1 and same is not part
+    np.testing.assert_array_equal(same.zz, part.zz)
+
+
+def test_groups_can_be_taken_out() -> None:
+    rng = np.random.default_rng(8)
+    x, member = rng.standard_normal((60, 3)) + 1e3, rng.random((60, 4)) < 0.5
+    member[:30, 2] = False  # group 2 goes altogether
+    found, growth = GroupMoments.of(x, member).without(GroupMoments.of(x[30:], member[30:]))
+    left = GroupMoments.of(x[:30], member[:30])
+    np.testing.assert_array_equal(found.n, left.n)
+    np.testing.assert_allclose(found.mean[found.n > 0], left.mean[left.n > 0], rtol=1e-13)
+    np.testing.assert_allclose(found.scatter, left.scatter, rtol=1e-10)
+    assert growth < 10 and not found.scatter[2].any()
+    with pytest.raises(PrecisionLost):
+        left.without(GroupMoments.of(x, member))
