@@ -31,6 +31,7 @@ from schemas.steps import (
     EvaluateStep,
     FidelityStep,
     FitStep,
+    InterpolateStep,
     SampleStep,
     Step,
     TraverseStep,
@@ -95,6 +96,8 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
             yield from _evaluate(step, at, known)
         case CompareStep():
             yield from _compare(step, at, known)
+        case InterpolateStep() if known.codec is not None:
+            yield from _interpolate(step, at, known.codec, known.job)
         case EditStep():
             yield from _edit(step, at, known)
         case AnalogyStep():
@@ -158,6 +161,13 @@ def _evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
     if known.codec and step.readout == "ols" and known.codec.latent.dim > 4096:
         reason = f"keeps the covariance of all {known.codec.latent.dim} coordinates, more than 4096."
         yield Problem(f"{at}.readout", "ols", reason, "use readout: direction or logistic, or a scorer of your own")
+
+
+def _interpolate(step: InterpolateStep, at: str, codec: CodecRef, job: Job) -> Iterator[Problem]:
+    from stages.code_sets.interpolate import interpolate_problems
+
+    stored = all(s.store_logvar for s in job.steps if isinstance(s, EncodeStep))
+    yield from interpolate_problems(step, codec.latent, has_logvar=codec.has_logvar and stored, at=at)
 
 
 def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:

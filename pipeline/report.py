@@ -108,7 +108,10 @@ def _tables_of(ctx: Context, step: CodeSetStep, code_set: CodeSet, codec: Codec,
             mode=getattr(step, "mode", ""),
             unit=head[0].unit or "",
             strengths=tuple(code.strength or 0.0 for code in head),
-            strips=tuple(_strip(ctx, strip, codec, originals=step.stage != "interpolate") for strip in mine),
+            strips=tuple(
+                _strip(ctx, strip, codec, originals=step.stage != "interpolate" or head[0].unit == "mean")
+                for strip in mine
+            ),
             operation=json.loads(head[0].operation),
         )
 
@@ -118,7 +121,9 @@ def _strip(ctx: Context, codes: list[Code], codec: Codec, *, originals: bool) ->
     flags = sorted({flag for code in codes for flag in code.flags})
     parents = codes[0].parents
     sources = tuple(_original(ctx, parent) for parent in parents) if originals else ()
-    return Strip(parents, tuple(_decoded(codec, code) for code in codes), sources, ", ".join(flags))
+    frames = tuple(_decoded(codec, code) for code in codes)
+    found = ", ".join(f"{name} {value}" for name, value in json.loads(codes[0].operation).get("found", {}).items())
+    return Strip(parents, frames, sources, ", ".join(flags), found.replace("_", " "))
 
 
 def _decoded(codec: Codec, code: Code) -> Picture | None:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stages.code_sets.codes import UNSIGNED
+
 Pixels = npt.NDArray[np.uint8]
 
 PAPER = (255, 255, 255)
@@ -67,7 +69,7 @@ def in_lines(frames: Sequence[Pixels | None], columns: int) -> list[Sequence[Pix
 
 def strength_labels(strengths: Sequence[float], unit: str) -> list[str]:
     """Strengths as short ASCII: signed where zero is a middle (`+1.5`), plain along a path (`0.25`)."""
-    return [f"{s:.3g}" if unit in ("t", "part", "step", "psi") or s == 0 else f"{s:+.3g}" for s in strengths]
+    return [f"{s:.3g}" if unit in UNSIGNED or s == 0 else f"{s:+.3g}" for s in strengths]
 
 
 def _missing(height: int, width: int) -> Pixels:

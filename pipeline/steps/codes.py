@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from pipeline.code_set import CodeSet, select_draws, select_given, select_rows
+from pipeline.code_set import CodeSet, OnCodec, select_draws, select_given, select_rows
 from pipeline.context import Context
 from pipeline.selection import selection_clause
 from pipeline.spill import Spill
@@ -25,9 +25,9 @@ from schemas.steps import (
 )
 from stages.code_sets.axes import CoordinateMoments, Direction, needs_moments
 from stages.code_sets.edit import Edit
-from stages.code_sets.interpolate import Interpolate
-from stages.code_sets.pairing import Pair, explicit_pairs, nearest_pairs, random_pairs
-from stages.code_sets.parents import CodeStage
+from stages.code_sets.interpolate import Interpolate, interpolate_problems, needs_data_mean
+from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
+from stages.code_sets.parents import LATENT, CodeStage
 from stages.code_sets.spread import CoordinateSpread, coordinate_moments
 from stages.code_sets.traverse import Traverse
 from stages.directions.effect import effect_length
@@ -38,11 +38,13 @@ def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
     latents = ctx.latents
     version = latents.version
     stage, parents = _stage(step, ctx, latents, version)
+    columns = stage.columns if isinstance(stage, Interpolate) else LATENT
     selection = _selection(step, ctx, parents, latents, version)
     if not selection.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
     ctx.started_step(step, total=selection.rows)
-    ctx.code_sets[str(step.name)] = CodeSet(str(step.name), stage, ctx.codec.latent, selection, latents, version)
+    name = str(step.name)
+    ctx.code_sets[name] = CodeSet(name, stage, ctx.codec.latent, selection, latents, version, columns)
     ctx.progress(step, computed=selection.rows, committed=selection.rows, failed=0, total=selection.rows)
     return {"rows": selection.rows, "strips": selection.rows * stage.strips, "frames": stage.frames}
 
@@ -52,7 +54,7 @@ def _stage(step: CodeSetStep, ctx: Context, latents: Table, version: int) -> tup
         case TraverseStep():
             return _traverse(step, ctx, latents, version), None
         case InterpolateStep():
-            return Interpolate(step, ctx.codec.latent), _pairs(step, latents, version)
+            return _interpolate(step, ctx, latents, version), _pairs(step, latents, version)
         case EditStep():
             return _edit(step, ctx, latents, version), None
         case AnalogyStep():
@@ -82,6 +84,16 @@ def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) ->
     moments = _moments(ctx, latents, version) if step.coordinates and needs_moments(step.unit, step.mode) else None
     trust = trust_of(step.trust, str(step.name), ctx, latents, version)
     return Traverse(step, directions, ctx.codec.latent, coordinates=moments, trust=trust)
+
+
+def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: int) -> CodeStage:
+    spec = ctx.codec.latent
+    has_logvar = "logvar" in latents.schema.names
+    if problems := list(interpolate_problems(step, spec, has_logvar=has_logvar, at=str(step.name))):
+        raise JobError(problems)
+    mean = _moments(ctx, latents, version).mean if needs_data_mean(step, spec) else None
+    stage = Interpolate(step, spec, mean=mean)
+    return OnCodec(stage, ctx.codec) if stage.needs_codec else stage
 
 
 def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> Edit:
@@ -130,7 +142,9 @@ def stored_direction(name: str, ctx: Context) -> dict[str, Any]:
     return row
 
 
-def _pairs(step: InterpolateStep, latents: Table, version: int) -> list[Pair]:
+def _pairs(step: InterpolateStep, latents: Table, version: int) -> Sequence[Sequence[str]]:
+    if step.sets is not None:
+        return list(dict.fromkeys(step.sets))  # the same set twice would be one picture written twice
     clause = selection_clause(step, latents, version)
     ids = (i for batch in latents.scan(["id"], where=clause, version=version) for i in batch.column("id").to_pylist())
     match step.pairs:

@@ -8,11 +8,12 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.steps.base import SelectionStep
-from schemas.steps.codes import InterpolateStep, TraverseStep, TrustRegion, Unit
+from schemas.steps.codes import TraverseStep, TrustRegion, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
 from schemas.steps.edits import AnalogyStep, Around, Change, Covariance, EditStep, SampleStep, WalkStep
 from schemas.steps.measures import CompareStep, DisentanglementScore, DisentanglementStep, EvaluateStep, FidelityStep
 from schemas.steps.output import RenderStep, ReportStep
+from schemas.steps.paths import InterpolateStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
 
 Step = Annotated[

@@ -69,26 +69,3 @@ class TraverseStep(SelectionStep):
         if self.coordinates and self.unit == "effect":
             raise broken_rule("unit", self.unit, "a coordinate has no score.", "use unit: sigma, or name directions")
         return self
-
-
-class InterpolateStep(SelectionStep):
-    """Paths between pairs of latents."""
-
-    stage: Literal["interpolate"] = "interpolate"
-    method: Literal["auto", "lerp", "slerp", "constant_norm"] = Field(
-        "auto", description="auto follows the codec's declared space"
-    )
-    pairs: tuple[tuple[str, str], ...] | Literal["nearest", "random"] = "random"
-    count: int = Field(8, ge=1, description="pairs for `nearest` and `random`")
-    frames: int = Field(9, ge=2)
-    seed: int = Field(0, ge=0)
-    per_channel: bool = Field(False, description="spatial latents: interpolate each channel on its own")
-    antipodal: Literal["flag", "seeded_axis"] = Field(
-        "flag", description="opposite ends: a typed failure, or a seeded orthogonal way round"
-    )
-
-    @model_validator(mode="after")
-    def _has_pairs(self) -> Self:
-        if not self.pairs:
-            raise broken_rule("pairs", None, "no pairs.", "list [id, id] pairs, or say nearest or random")
-        return self

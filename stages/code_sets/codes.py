@@ -22,6 +22,9 @@ from schemas.steps import CodeSetStep
 from schemas.tables import codes_schema
 from stages.columns import column_of
 
+UNSIGNED = ("t", "mean", "part", "step", "psi")
+"""Units that count from a start, where a sign would mislead: the place along a path, the number of a mean, …"""
+
 
 @dataclass(frozen=True)
 class CodeSetShape:
@@ -123,7 +126,7 @@ def _readable(text: str, length: int) -> str:
     """ASCII letters and digits of the text, the rest as single dashes; the end is kept, where paths say most."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     words = "".join(c if c.isalnum() else " " for c in ascii_text).split()
-    return "-".join(words)[-length:].strip("-")
+    return "-".join(words)[-length:].strip("-") if length else ""
 
 
 def _digest(*texts: str) -> str:

@@ -1,64 +1,135 @@
-"""Interpolate: pairs of latents → codes along the path between them, one strip a pair, `frames` codes from t = 0 to t = 1.
+"""Interpolate: pairs or sets of latents → codes along the path between or through them, or their means; one strip a row.
 
-The formulas are `stages.code_sets.interpolation`'s. A pair without a path is not dropped: its strip keeps its place in the
-numbering, with null latents and the reason as a flag, and becomes a renders row with that status.
+The formulas are in `interpolation`, `means`, `splines`, `mixed_paths` and `geodesic` beside this file. A row without a path is
+not dropped: its strip keeps its place in the numbering, with null latents and the reason as a flag, and becomes a renders
+row with that status.
 """
 
 import copy
-from typing import Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import LatentSpec
-from schemas.errors import JobError
-from schemas.identity import canonical_json, row_seed
+from schemas.errors import JobError, Problem
+from schemas.identity import row_seed
 from schemas.steps import InterpolateStep
-from stages.code_sets.codes import Strips, codes_batch, strip_name
-from stages.code_sets.interpolation import Path, PathStatus, constant_norm, endpoints_change, lerp, slerp
+from stages.code_sets.codes import Strips, codes_batch, operation, strip_name
+from stages.code_sets.interpolation import constant_norm, lerp, slerp, slerp_radius
+from stages.code_sets.means import karcher, lerp_mean, lol
+from stages.code_sets.mixed_paths import posterior, two_part
+from stages.code_sets.noise import normal_rows, streams
 from stages.code_sets.parents import read_parents
+from stages.code_sets.parts import part_problems, parts_of
+from stages.code_sets.path import Array, Path, PathStatus
+from stages.code_sets.splines import catmull_rom, squad
+
+if TYPE_CHECKING:
+    from stages.codecs.base import Codec
 
 MISSING = "missing"
-"""Flag of a pair one of whose images has no latent."""
+"""Flag of a row one of whose images has no latent (or no logvar, where it is needed)."""
+TITLES = {
+    "slerp_radius": "slerp, {radius} radius",
+    "constant_norm": "constant norm",
+    "lol": "variance-preserving (LOL)",
+    "posterior": "posterior",
+    "two_part": "two parts: lerp, slerp",
+    "catmull_rom": "Catmull-Rom, {knots}",
+    "squad": "SQUAD, {radius} radius",
+    "karcher": "Karcher mean, {radius} radius",
+}
+_PART_SALT = 0x9E3779B97F4A7C15
 
 
 def method_of(step: InterpolateStep, spec: LatentSpec) -> str:
-    """The method a step means: `auto` is slerp where latents lie on a centred shell, else lerp (latent-science §2)."""
+    """The method a step means. `auto` goes by the codec's declared space (latent-science §2):
+
+    - `centred_shell`: draws of N(0, I) lie near radius √d around 0. GAN Z, DDIM noise, the base of a flow. → slerp; squad
+      through several; lol for means.
+    - anything else is no centred shell: W and W+, the posterior means of VAEs, KL-f8 (Stable Diffusion), DC-AE, RAE.
+      → lerp; catmull_rom through several; the plain mean.
+    """
     if step.method != "auto":
         return step.method
+    if step.weights is not None:
+        return "lol" if spec.centred_shell else "lerp"
+    if step.parents != 2:
+        return "squad" if spec.centred_shell else "catmull_rom"
     return "slerp" if spec.centred_shell else "lerp"
 
 
-class Interpolate:
-    """Expands pairs into strips. Picklable plain data; call it with batches of two parents (stages.code_sets.parents).
+def interpolate_problems(
+    step: InterpolateStep, spec: LatentSpec, *, has_logvar: bool, at: str = "interpolate"
+) -> Iterator[Problem]:
+    """What of a step does not fit the codec: for plans, and for whoever builds the stage."""
+    yield from part_problems(spec, per=step.per, layers=step.layers, mask=step.mask, at=at)
+    if step.method == "posterior" and not has_logvar:
+        fix = "use lerp, or encode with a vae and store_logvar: true"
+        yield Problem(f"{at}.method", step.method, "there is no logvar beside these latents.", fix)
+    if step.split is not None and step.split >= spec.dim:
+        yield Problem(f"{at}.split", step.split, f"the latent has {spec.dim} numbers.", f"use 1 to {spec.dim - 1}")
+    if step.around == "prior" and spec.prior == "none":
+        yield Problem(f"{at}.around", step.around, "the codec declares no prior.", "use around: data")
 
-    Raises JobError when `per_channel` is asked of latents that have no places besides channels.
+
+def needs_data_mean(step: InterpolateStep, spec: LatentSpec) -> bool:
+    """Whether the dataset's mean is to be known before codes can be made."""
+    wanted = step.around == "data" or (step.around == "auto" and spec.prior == "none")
+    return method_of(step, spec) == "lol" and wanted
+
+
+class Interpolate:
+    """Expands pairs or sets into strips. Picklable plain data; call it with batches of `parents` (stages.code_sets.parents).
+
+    `mean` (d,): the dataset's mean, where `needs_data_mean`. A geodesic needs the codec first (`with_codec`).
+    Raises JobError when the step does not fit the latents.
     """
 
-    frames_unit = "t"
-    parents = 2
-
-    def __init__(self, step: InterpolateStep, spec: LatentSpec, *, first_seq: int = 0) -> None:
+    def __init__(
+        self, step: InterpolateStep, spec: LatentSpec, *, mean: npt.ArrayLike | None = None, first_seq: int = 0
+    ) -> None:
+        # Whether a logvar column is there is the table's to say: whoever reads it has checked.
+        if problems := list(interpolate_problems(step, spec, has_logvar=True)):
+            raise JobError(problems)
+        if needs_data_mean(step, spec) and mean is None:
+            raise JobError.one(
+                "interpolate.around", step.around, "the data's mean is not known.", "encode some rows first"
+            )
         self._step, self._spec, self._first_seq = step, spec, first_seq
         self._method = method_of(step, spec)
-        if step.per_channel and len(spec.shape) < 2:
-            raise JobError.one(
-                "interpolate.per_channel",
-                True,
-                f"latents of shape {list(spec.shape)} have no channels.",
-                "set it to false",
-            )
+        self._parts = parts_of(spec, per=step.per, layers=step.layers, mask=step.mask)
+        self._mean = np.zeros(spec.dim) if mean is None else np.asarray(mean, np.float64)
+        self._times = np.linspace(0.0, 1.0, step.frames)
+        self._weights = _weights(step)
+        self._codec: Codec | None = None
+
+    @property
+    def parents(self) -> int:
+        """Images a row is made from."""
+        return self._step.parents
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of each of them."""
+        return ("latent", "logvar") if self._method == "posterior" else ("latent",)
+
+    @property
+    def needs_codec(self) -> bool:
+        return self._method == "geodesic"
 
     @property
     def strips(self) -> int:
-        """Strips a pair: one."""
-        return 1
+        """Strips a row: one, or one a posterior draw."""
+        return self._step.draws if self._method == "posterior" else 1
 
     @property
     def frames(self) -> int:
-        """Frames a strip, both ends included."""
-        return self._step.frames
+        """Frames a strip: points of a path, both ends included, or means."""
+        return self._step.frames if self._weights is None else len(self._weights)
 
     def numbered_from(self, first_seq: int) -> Self:
         """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
@@ -66,66 +137,144 @@ class Interpolate:
         other._first_seq = first_seq
         return other
 
+    def with_codec(self, codec: "Codec") -> Self:
+        """The same stage with the codec that decodes for it. Raises JobError for one without gradients."""
+        if "gradient" not in codec.can:
+            raise JobError.one(
+                "interpolate.method", "geodesic", "this codec has no decoder with gradients.", "use lerp or slerp"
+            )
+        other = copy.copy(self)
+        other._codec = codec
+        return other
+
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         rows = read_parents(batch, self._spec, self.parents)
+        present, logvars = rows.present, None
+        if "logvar" in self.columns:
+            beside = read_parents(batch, self._spec, self.parents, column="logvar")
+            present, logvars = present & beside.present, beside.latents
         # Any harmless value where a latent is missing: the row is flagged and its codes are null.
-        ends = np.where(rows.present[:, None, None], rows.latents, 1.0)
-        a, b = ends.swapaxes(0, 1).reshape(2, len(rows), *self._spec.shape)
-        path = self._path(a, b, rows.ids)
-        operation = self._operation()
+        keys = np.where(present[:, None, None], rows.latents, 1.0)
+        paths = [self._path(keys, logvars, rows.ids, strip) for strip in range(self.strips)]
+        seq = self._first_seq + rows.seq * self.frames * self.strips
         return codes_batch(
             Strips(
-                first_seq=self._first_seq + rows.seq * self.frames,
-                names=[strip_name(*ids) for ids in rows.ids],
-                parents=rows.ids,
-                operations=[operation] * len(rows),
-                titles=[self._method] * len(rows),
-                flags=self._flags(path, rows.present, a, b),
-                strengths=np.linspace(0.0, 1.0, self.frames).tolist(),
-                unit=self.frames_unit,
-                latents=path.values,
-                usable=rows.present & (path.status == PathStatus.OK),
+                first_seq=(seq[:, None] + np.arange(self.strips) * self.frames).ravel(),
+                names=[strip_name(*ids, about=self._about(s)) for ids in rows.ids for s in range(self.strips)],
+                parents=[ids for ids in rows.ids for _ in paths],
+                operations=[self._operation(p, row, s) for row in range(len(rows)) for s, p in enumerate(paths)],
+                titles=[self._title()] * (len(rows) * self.strips),
+                flags=[_flags(path, row, here) for row, here in enumerate(present) for path in paths],
+                strengths=(self._times if self._weights is None else 1.0 + np.arange(self.frames)).tolist(),
+                unit="t" if self._weights is None else "mean",
+                latents=np.stack([p.values for p in paths], axis=1).reshape(-1, self.frames, self._spec.dim),
+                usable=(present[:, None] & np.stack([p.status == PathStatus.OK for p in paths], axis=1)).ravel(),
             ),
             code_set=str(self._step.name or self._step.stage),
             spec=self._spec,
         )
 
-    def _path(self, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], ids: list[list[str]]) -> Path:
-        times = np.linspace(0.0, 1.0, self.frames)
+    def _path(self, keys: Array, logvars: Array | None, ids: list[list[str]], strip: int) -> Path:
+        """keys (n, k, d) → a path of n rows of d."""
+        match self._method:
+            case "posterior":
+                assert logvars is not None
+                salt = f"{self._step.name}/draw {strip + 1}"
+                noise = normal_rows(streams(_named(ids), step=salt, seed=self._step.seed), self._spec.dim)
+                ends = (keys[:, 0], keys[:, 1], logvars[:, 0], logvars[:, 1])
+                return posterior(*ends, self._times, noise=noise)
+            case "geodesic":
+                assert self._codec is not None, "with_codec() comes first"
+                return _geodesics(self._step, self._codec, keys)
+        seeds = np.array([row_seed(n, str(self._step.name), self._step.seed) for n in _named(ids)], np.uint64)
+        parts = np.arange(len(self._parts), dtype=np.uint64) * np.uint64(_PART_SALT)
+        path = self._flat(self._parts.cut(keys), (seeds[:, None] ^ parts).ravel())
+        return self._parts.joined(path, keys[:, 0])
+
+    def _flat(self, keys: Array, seeds: npt.NDArray[np.uint64]) -> Path:
+        """keys (m, k, size), one part a row."""
+        step, t, weights = self._step, self._times, self._weights
+        a, b = keys[:, 0], keys[:, -1]
         match self._method:
             case "lerp":
-                return lerp(a, b, times)
+                return lerp(a, b, t) if weights is None else lerp_mean(keys, weights)
+            case "slerp":
+                return slerp(a, b, t, antipodal=step.antipodal, seeds=seeds)
+            case "slerp_radius":
+                return slerp_radius(a, b, t, radius=step.radius, antipodal=step.antipodal, seeds=seeds)
             case "constant_norm":
-                return constant_norm(a, b, times, per_channel=self._step.per_channel)
+                return constant_norm(a, b, t)
+            case "two_part":
+                assert step.split is not None
+                return two_part(a, b, t, split=step.split, antipodal=step.antipodal, seeds=seeds)
+            case "lol":
+                mean = np.tile(self._mean[self._parts.index], (len(keys) // len(self._parts), 1))
+                return lol(keys, np.stack([1 - t, t], axis=1) if weights is None else weights, mean=mean)
+            case "karcher":
+                assert weights is not None
+                return karcher(keys, weights, radius=step.radius)
+            case "squad":
+                return squad(keys, t, radius=step.radius)
             case _:
-                # One seed a pair, the same whichever end comes first, so that both ways share their detour.
-                named = ("|".join(sorted(pair)) for pair in ids)
-                seeds = [row_seed(name, str(self._step.name), self._step.seed) for name in named]
-                return slerp(
-                    a,
-                    b,
-                    times,
-                    per_channel=self._step.per_channel,
-                    antipodal=self._step.antipodal,
-                    seeds=np.array(seeds, np.uint64),
-                )
+                return catmull_rom(keys, t, knots=step.knots)
 
-    def _flags(
-        self, path: Path, present: npt.NDArray[np.bool_], a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
-    ) -> list[list[str]]:
-        flags = [[MISSING] if not here else _unless_ok(str(s)) for here, s in zip(present, path.status, strict=True)]
-        if self._method == "constant_norm":
-            changed = endpoints_change(a, b, per_channel=self._step.per_channel)
-            for row in np.flatnonzero(changed & present & (path.status == PathStatus.OK)):
-                flags[row].append("endpoints_rescaled")
-        return flags
+    def _about(self, strip: int) -> str:
+        return f"draw {strip + 1}" if self.strips > 1 else ""
 
-    def _operation(self) -> str:
-        keep = {"stage": self._step.stage, "step": self._step.name, "method": self._method, "frames": self.frames}
-        spatial = {"per_channel": True} if self._step.per_channel else {}
-        detour = {"antipodal": self._step.antipodal, "seed": self._step.seed} if self._method == "slerp" else {}
-        return canonical_json({**keep, **spatial, **detour}).decode()
+    def _title(self) -> str:
+        title = TITLES.get(self._method, self._method)
+        return title.format(radius=self._step.radius, knots=self._step.knots)
+
+    def _operation(self, path: Path, row: int, strip: int) -> str:
+        """What was done, and what was found out on the way (`found`): canonical JSON, the same for all frames of a strip."""
+        step = self._step
+        default = {name: field.default for name, field in type(step).model_fields.items()}
+        options = ("radius", "around", "knots", "split", "iterations", "tolerance", "per", "layers", "mask", "weights")
+        said = [name for name in options if getattr(step, name) != default[name]]
+        seeded = self._method in ("slerp", "slerp_radius", "two_part")
+        detour = {"antipodal": step.antipodal, "seed": step.seed} if seeded else {}
+        draw = {"draw": strip, "seed": step.seed} if self._method == "posterior" else {}
+        found = {"found": dict(path.facts[row])} if path.facts else {}
+        return operation(step, *said, method=self._method, frames=self.frames, **detour, **draw, **found)
 
 
-def _unless_ok(status: str) -> list[str]:
-    return [] if status == PathStatus.OK else [status]
+def _named(ids: list[list[str]]) -> list[str]:
+    """A name a row for its random numbers, the same whichever end comes first, so that both ways share them."""
+    return ["|".join(sorted(row)) for row in ids]
+
+
+def _weights(step: InterpolateStep) -> Array | None:
+    if step.weights is None:
+        return None
+    return np.full((1, step.parents), 1 / step.parents) if step.weights == "equal" else np.array(step.weights)
+
+
+def _geodesics(step: InterpolateStep, codec: "Codec", keys: Array) -> Path:
+    import torch  # only for jobs that look for geodesics
+
+    from stages.code_sets.geodesic import geodesic
+
+    def pictures(flat: torch.Tensor) -> torch.Tensor:
+        return codec.decode_float(flat.reshape(len(flat), *codec.latent.shape))
+
+    values = np.full((len(keys), step.frames, keys.shape[2]), np.nan)
+    status = np.full(len(keys), PathStatus.OK, dtype="<U16")
+    unfinished = np.zeros(len(keys), bool)
+    facts: list[dict[str, Any]] = [{} for _ in keys]
+    for row, (a, b) in enumerate(keys):
+        if not np.isfinite(keys[row]).all():
+            status[row] = PathStatus.NAN_INPUT
+            continue
+        found = geodesic(a, b, step.frames, pictures=pictures, iterations=step.iterations, tolerance=step.tolerance)
+        if found is None:
+            status[row] = PathStatus.NON_FINITE
+            continue
+        values[row], unfinished[row], facts[row] = found.latents, not found.converged, dict(found.facts())
+    return Path(values, status, {"not_converged": unfinished}, facts)
+
+
+def _flags(path: Path, row: int, here: bool) -> list[str]:
+    if not here:
+        return [MISSING]
+    status = str(path.status[row])
+    return [name for name, rows in path.flags.items() if rows[row]] if status == PathStatus.OK else [status]

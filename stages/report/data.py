@@ -45,21 +45,23 @@ class Measured:
 class Strip:
     """One strip: the image (or the two images) it starts from, and a picture a frame, None where there is none.
 
-    `sources` are the original pictures, shown in front: none, one, or an analogy's three. `note` says what is odd (`antipodal`, `clipped`, …).
+    `sources` are the original pictures, shown in front: none, one, or an analogy's three. `note` says what is odd (`antipodal`, `clipped`, …),
+    `found` what was found out on the way (a geodesic's energy).
     """
 
     ids: tuple[str, ...]
     frames: tuple[Picture | None, ...]
     sources: tuple[Picture | None, ...] = ()
     note: str = ""
+    found: str = ""
 
 
 @dataclass(frozen=True)
 class StripTable:
     """Strips with the same columns: one direction of a traverse step, or one step of another kind.
 
-    `strengths` head the columns; `unit` is `sigma`, `latent`, `effect`, `t` (the place between images, 0 to 1), `part` (of an
-    edit), `step` (of a walk) or `psi` (truncation). `operation` is what the codes say was done.
+    `strengths` head the columns; `unit` is `sigma`, `latent`, `effect`, `t` (the place between images, 0 to 1), `mean` (the number of
+    a mean), `part` (of an edit), `step` (of a walk) or `psi` (truncation). `operation` is what the codes say was done.
     """
 
     kind: Literal["traverse", "interpolate", "edit", "analogy", "walk", "sample"]

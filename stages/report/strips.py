@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from stages.code_sets.codes import UNSIGNED
 from stages.report.data import Picture, Strip, StripTable
 from stages.report.figures import plain, signed
 from stages.report.markup import Markup, image, tag
 
-UNITS = {"sigma": "σ", "latent": "", "effect": "", "t": "", "part": "", "step": "", "psi": "ψ"}
-UNSIGNED = ("t", "part", "step", "psi")
-"""Units that count from a start, where a sign would mislead."""
+UNITS = {"sigma": "σ", "latent": "", "effect": "", "t": "", "mean": "", "part": "", "step": "", "psi": "ψ"}
 IN_WORDS = {
     "sigma": "standard deviations of the data",
     "latent": "latent units",
@@ -53,7 +52,16 @@ def _told(table: StripTable) -> str:
 
 
 def _interpolated(table: StripTable, operation: dict[str, Any]) -> str:
-    return "from one image (0) to another (1)"
+    images = max((len(s.ids) for s in table.strips), default=2)
+    if table.unit == "mean":
+        return f"means of {images} images; columns: rows of weights"
+    if images == 1:
+        return "a path through one image stays there"
+    return (
+        "from one image (0) to another (1)"
+        if images == 2
+        else f"through {images} images, from the first (0) to the last (1)"
+    )
 
 
 def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
@@ -106,9 +114,10 @@ def _strength(value: float, unit: str) -> Markup:
 
 
 def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
-    name = " → ".join(strip.ids)
+    name = (" + " if table.unit == "mean" else " → ").join(strip.ids)
     label = [tag("span", i, class_="id") for i in strip.ids]
     note = tag("span", strip.note.replace("_", " "), class_="note") if strip.note else None
+    found = tag("small", strip.found) if strip.found else None
     cells = []
     for i in range(sources):
         source = strip.sources[i] if i < len(strip.sources) else None
@@ -117,7 +126,7 @@ def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
         unedited = table.unit == "part" or (table.unit not in UNSIGNED and table.mode == "add")
         zero = "zero" if value == 0 and unedited else None
         cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), class_=zero))
-    return tag("tr", tag("th", label, note, scope="row"), cells)
+    return tag("tr", tag("th", label, note, found, scope="row"), cells)
 
 
 def _frame(picture: Picture | None, alt: str, *, note: str = "") -> Markup:

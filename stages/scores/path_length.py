@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from stages.code_sets.interpolation import ANTIPODAL_ANGLE, angle
+from stages.code_sets.interpolation import angle
+from stages.code_sets.path import ANTIPODAL_ANGLE
 from stages.moments import Floats
 
 STEP = 1e-4

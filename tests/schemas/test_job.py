@@ -191,6 +191,24 @@ def test_an_override_that_leads_nowhere_is_named(path: str, message: str) -> Non
             {"steps__2": {"stage": "interpolate", "pairs": [["a"]]}},
             "steps.2 (interpolate).pairs.0 = ['a']: too few items.",
         ),
+        *(
+            ({"steps__2": {"stage": "interpolate", **step}}, f"steps.2 (interpolate).{said}")
+            for step, said in (
+                ({"sets": [["a", "b"], ["a", "b", "c"]]}, "sets = [2, 3]: sets of one step have the same size."),
+                ({"sets": []}, "sets: no images."),
+                ({"sets": [["a", "b"]], "pairs": "nearest"}, "sets: there are pairs as well."),
+                ({"sets": [["a", "b", "c"]], "method": "slerp"}, "method = 'slerp': it joins two images"),
+                ({"sets": [["a", "b"]], "weights": [[1, 2, 3]]}, "weights = [3]: there are 2 images"),
+                ({"weights": [[1, -1]]}, "weights = [[1, -1]]: weights are rows of numbers that are not negative"),
+                ({"weights": "equal", "method": "slerp"}, "method = 'slerp': it makes paths, not means."),
+                ({"method": "karcher"}, "method = 'karcher': it makes means."),
+                ({"method": "lerp", "knots": "uniform"}, "knots = 'uniform': lerp has no such option."),
+                ({"draws": 4}, "draws = 4: auto has no such option."),
+                ({"method": "two_part"}, "split: where does the noise part begin?"),
+                ({"method": "geodesic", "per": "channel"}, "per = 'channel': geodesic takes latents as a whole."),
+                ({"per_channel": True}, "per_channel = True: no such field."),
+            )
+        ),
         ({"steps__3__of": ["traverze"]}, "steps.3 (render).of = 'traverze': no code set of this name above this step."),
         ({"steps__2": {"stage": "index"}}, "steps.3 (render): nothing above this step is left to render."),
         ({"steps__3__layout": "animation"}, "steps.3 (render).format = 'png': this format has no animation."),

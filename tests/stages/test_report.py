@@ -67,6 +67,9 @@ def report(text: str = "faces") -> ReportData:
         strips=(
             StripTable("traverse", text, text, "add", "sigma", (-3, 0, 1.5), strips),
             StripTable("interpolate", "slerp", "paths", "", "t", (0, 0.5, 1), strips),
+            StripTable(
+                "interpolate", text, "means", "", "mean", (1, 2, 3), (Strip((text,) * 3, (None,) * 3, found=text),)
+            ),
         ),
         directions=(
             DirectionEvidence(text, "ols", "ok", 39808, 19512, 20296, 2.41, 2.36, 2.46, 0.957, 0.952, 0.962),

@@ -1,18 +1,23 @@
 """Interpolate: pairs become strips; a pair without a path keeps its place and its reason. Pairing by hash."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
-from schemas.codec import LatentSpec
+from schemas.codec import CustomCodec, LatentSpec, Preprocess, SphereCodec
 from schemas.errors import JobError
 from schemas.steps import InterpolateStep
 from schemas.tables import codes_schema
-from stages.code_sets.interpolate import Interpolate, method_of
+from stages.code_sets.interpolate import Interpolate, interpolate_problems, method_of, needs_data_mean
 from stages.code_sets.interpolation import slerp
 from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
 from stages.code_sets.parents import parents_batch, parents_schema
+from stages.codecs.sphere import Sphere
 from stages.columns import column_of, matrix_of
+from tests.codec_cases import StubbornCodec
 
 VAE = LatentSpec(shape=(8,), space="z")
 GAN = LatentSpec(shape=(8,), space="z", prior="standard_normal", centred_shell=True)
@@ -94,22 +99,6 @@ def test_constant_norm_says_that_it_changes_the_ends():
     assert batch.column("flags").to_pylist() == [[], [], ["endpoints_rescaled"], ["endpoints_rescaled"]]
 
 
-def test_spatial_latents_whole_and_per_channel():
-    spec = LatentSpec(shape=(2, 2, 3), space="z", centred_shell=True)
-    a, b = latents(3, 11, 12), latents(3, 12, 12)
-    for per_channel in (False, True):
-        step = InterpolateStep(frames=4, per_channel=per_channel)
-        shaped = [x.reshape(3, 2, 2, 3) for x in (a, b)]
-        expected = slerp(*shaped, np.linspace(0, 1, 4), per_channel=per_channel).values.reshape(3, 4, 12)
-        found = codes(Interpolate(step, spec)(pairs(a, b, spec)), 4)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_per_channel_of_flat_latents_is_refused():
-    with pytest.raises(JobError, match="no channels"):
-        Interpolate(InterpolateStep(per_channel=True), VAE)
-
-
 def test_codes_do_not_depend_on_how_pairs_are_batched():
     a, b = latents(7, 13), latents(7, 14)
     stage = Interpolate(InterpolateStep(method="slerp", frames=3), VAE)
@@ -164,3 +153,208 @@ class TestNearestPairs:
 
 def test_explicit_pairs_keep_their_order_and_lose_repeats():
     assert explicit_pairs([("b", "a"), ("a", "b"), ("b", "a")]) == [("b", "a"), ("a", "b")]
+
+
+def sets(values: np.ndarray, spec: LatentSpec = VAE, *, logvars: np.ndarray | None = None) -> pa.RecordBatch:
+    """(n, k, d) → a batch of n sets of k parents."""
+    columns = ("latent",) if logvars is None else ("latent", "logvar")
+    schema = parents_schema(spec, values.shape[1], columns=columns)
+    every = values if logvars is None else np.concatenate([values, logvars], axis=1)
+    arrays = [column_of(every[:, i], schema.field(2 + i)) for i in range(every.shape[1])]
+    ids = [[f"{chr(97 + p)}{i}" for p in range(values.shape[1])] for i in range(len(values))]
+    return parents_batch(range(len(values)), ids, arrays, columns=columns)
+
+
+def ids_of(k: int) -> tuple[tuple[str, ...], ...]:
+    return (tuple(f"x{i}" for i in range(k)),)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "method"),
+    [
+        (VAE, {"sets": ids_of(3)}, "catmull_rom"),
+        (GAN, {"sets": ids_of(3)}, "squad"),
+        (VAE, {"sets": ids_of(3), "weights": "equal"}, "lerp"),
+        (GAN, {"sets": ids_of(3), "weights": "equal"}, "lol"),
+        (GAN, {"sets": ids_of(2)}, "slerp"),
+        (VAE, {"sets": ids_of(1)}, "catmull_rom"),
+    ],
+)
+def test_auto_for_sets_and_means(spec, options, method):
+    assert method_of(InterpolateStep(**options), spec) == method
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "catmull_rom", "knots": "uniform"}, {"method": "squad", "radius": "geometric"}]
+)
+def test_a_path_through_a_set_passes_through_its_images(options):
+    values = latents(3 * 4, 20).reshape(3, 4, 8)
+    batch = Interpolate(InterpolateStep(sets=ids_of(4), frames=7, **options), VAE)(sets(values))
+    assert batch.schema.equals(codes_schema(VAE), check_metadata=True)
+    assert batch.column("parents").to_pylist()[0] == ["a0", "b0", "c0", "d0"]
+    np.testing.assert_allclose(codes(batch, 7)[:, ::2], values, rtol=1e-6)
+
+
+def test_one_image_is_a_path_that_stays():
+    values = latents(2, 21).reshape(2, 1, 8)
+    batch = Interpolate(InterpolateStep(sets=ids_of(1), frames=3), VAE)(sets(values))
+    np.testing.assert_array_equal(codes(batch, 3), np.repeat(values, 3, axis=1))
+
+
+def test_means_have_a_frame_a_row_of_weights():
+    values = latents(2 * 3, 22).reshape(2, 3, 8)
+    step = InterpolateStep(method="lerp", sets=ids_of(3), weights=((1, 0, 0), (1, 1, 0), (1, 1, 2)))
+    batch = Interpolate(step, VAE)(sets(values))
+    assert batch.column("unit").to_pylist() == ["mean"] * 6
+    assert batch.column("strength").to_pylist() == [1, 2, 3] * 2
+    expected = np.einsum("fk,nkd->nfd", [[1, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0.5]], values)
+    np.testing.assert_allclose(codes(batch, 3), expected, rtol=1e-5, atol=1e-6)
+    equal = Interpolate(InterpolateStep(method="karcher", sets=ids_of(3), weights="equal"), VAE)
+    assert (equal.frames, equal(sets(values)).num_rows) == (1, 2)
+
+
+def test_a_karcher_mean_beyond_a_hemisphere_is_flagged():
+    spec = LatentSpec(shape=(2,), space="z", centred_shell=True)
+    turn = np.array([0, 2 * np.pi / 3, 4 * np.pi / 3])
+    ring = np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(np.float32)[None]
+    step = InterpolateStep(method="karcher", sets=ids_of(3), weights="equal")
+    batch = Interpolate(step, spec)(sets(ring, spec))
+    assert batch.column("flags").to_pylist() == [["not_unique"]]
+    assert batch.column("latent").null_count == 0
+
+
+def test_lol_goes_about_the_prior_or_the_data():
+    a, b = latents(3, 23), latents(3, 24)
+    middle = (a.astype(float) + b) / 2
+    for spec, mean in ((GAN, None), (VAE, np.full(8, 2.0))):
+        assert needs_data_mean(InterpolateStep(method="lol"), spec) == (mean is not None)
+        found = codes(Interpolate(InterpolateStep(method="lol", frames=3), spec, mean=mean)(pairs(a, b, spec)), 3)
+        mu = 0 if mean is None else mean
+        np.testing.assert_allclose(found[:, 1], mu + np.sqrt(2) * (middle - mu), rtol=1e-5, atol=1e-5)
+    with pytest.raises(JobError, match="mean is not known"):
+        Interpolate(InterpolateStep(method="lol"), VAE)
+
+
+class TestPosterior:
+    STEP = InterpolateStep(method="posterior", frames=5, draws=3, seed=4)
+
+    @staticmethod
+    def batch(n: int = 2, *, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray, pa.RecordBatch]:
+        mean, logvar = latents(2 * n, 25).reshape(n, 2, 8), spread * latents(2 * n, 26).reshape(n, 2, 8)
+        return mean, logvar, sets(mean, logvars=logvar)
+
+    def test_mean_and_sigma_go_straight_with_one_noise_a_strip(self):
+        mean, logvar, batch = self.batch()
+        found = codes(Interpolate(self.STEP, VAE)(batch), 5).reshape(2, 3, 5, 8)
+        sigma, t = np.exp(logvar / 2), np.linspace(0, 1, 5)[:, None]
+        noise = (found[:, :, 0] - mean[:, None, 0]) / sigma[:, None, 0]
+        expected = (1 - t) * mean[:, None, :1] + t * mean[:, None, 1:]
+        expected = expected + ((1 - t) * sigma[:, None, :1] + t * sigma[:, None, 1:]) * noise[:, :, None]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert np.abs(noise[:, 0] - noise[:, 1]).min() > 1e-6, "each draw has noise of its own"
+
+    def test_draws_are_standard_normal_and_the_rows_own(self):
+        mean, _, batch = self.batch(400, spread=0.0)
+        found = codes(Interpolate(self.STEP, VAE)(batch), 5).reshape(400, 3, 5, 8)
+        noise = found[:, :, 0] - mean[:, None, 0]
+        assert abs(noise.mean()) < 5 / np.sqrt(noise.size) and abs(noise.std() - 1) < 0.03
+        alone = Interpolate(self.STEP, VAE)(batch.slice(7, 1))
+        np.testing.assert_array_equal(codes(alone, 5), found[7])
+
+    def test_without_spread_it_is_lerp(self):
+        mean, _, _ = self.batch()
+        batch = sets(mean, logvars=np.full_like(mean, -60))
+        expected = codes(Interpolate(InterpolateStep(method="lerp", frames=5), VAE)(pairs(mean[:, 0], mean[:, 1])), 5)
+        found = codes(Interpolate(self.STEP, VAE)(batch), 5)[::3]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    def test_strips_are_numbered_and_named_apart(self):
+        _, _, batch = self.batch()
+        out = Interpolate(self.STEP, VAE, first_seq=10)(batch)
+        assert out.column("seq").to_pylist() == list(range(10, 40))
+        assert len(set(out.column("strip").to_pylist())) == 6
+
+    def test_a_missing_logvar_is_said(self):
+        _, _, batch = self.batch()
+        name = "logvar_1"
+        null = column_of(latents(2, 0), batch.schema.field(name), valid=np.array([True, False]))
+        at = batch.schema.get_field_index(name)
+        out = Interpolate(self.STEP, VAE)(batch.set_column(at, batch.schema.field(at), null))
+        assert out.column("flags").to_pylist()[::15] == [[], ["missing"]]
+
+
+class TestGeodesic:
+    CODEC = Sphere(SphereCodec(dim=3, preprocess=Preprocess(size=(8, 8))))
+    STEP = InterpolateStep(method="geodesic", frames=5)
+
+    def stage(self, **changes) -> Interpolate:
+        return Interpolate(self.STEP.model_copy(update=changes), self.CODEC.latent).with_codec(self.CODEC)
+
+    def test_codes_lie_on_the_great_circle_and_the_operation_reports(self):
+        a, b = latents(2, 27, 3), latents(2, 28, 3)
+        batch = self.stage()(pairs(a, b, self.CODEC.latent))
+        middle = self.CODEC.geodesic(torch.from_numpy(a), torch.from_numpy(b), t=0.5)
+        found = torch.from_numpy(codes(batch, 5)[:, 2].copy())
+        assert float(self.CODEC.geodesic_distance(found, middle).max()) < 1e-4 * self.CODEC.radius
+        report = json.loads(batch.column("operation")[0].as_py())["found"]
+        assert report["converged"] is True and report["energy"] <= report["straight_energy"]
+        assert set(batch.column("flags").to_pylist()[0]) == set()
+
+    def test_what_did_not_converge_is_flagged_and_kept(self):
+        batch = self.stage(iterations=1)(pairs(latents(1, 29, 3) * 2, latents(1, 30, 3) * 2, self.CODEC.latent))
+        assert batch.column("flags").to_pylist() == [["not_converged"]] * 5
+        assert batch.column("latent").null_count == 0
+
+    def test_rows_do_not_depend_on_their_batch(self):
+        a, b = latents(3, 31, 3), latents(3, 32, 3)
+        b[1, 0] = np.nan
+        whole = self.stage()(pairs(a, b, self.CODEC.latent))
+        alone = self.stage()(pairs(a[2:], b[2:], self.CODEC.latent, start=2))
+        assert whole.slice(10).equals(alone)
+        assert whole.column("flags").to_pylist()[5] == ["nan_input"]
+
+    def test_a_codec_without_gradients_is_refused(self):
+        spec = CustomCodec(entry="a:B", preprocess=Preprocess(size=(8, 8)))
+        stage = Interpolate(self.STEP, StubbornCodec.latent_of(spec))
+        with pytest.raises(JobError, match="no decoder with gradients"):
+            stage.with_codec(StubbornCodec(spec, device="cpu"))
+
+
+def test_parts_of_spatial_latents_follow_the_step():
+    spec = LatentSpec(shape=(2, 2, 3), space="z", centred_shell=True)
+    a, b = latents(3, 11, 12), latents(3, 12, 12)
+    whole = codes(Interpolate(InterpolateStep(frames=4), spec)(pairs(a, b, spec)), 4)
+    np.testing.assert_allclose(whole, slerp(a, b, np.linspace(0, 1, 4)).values, rtol=1e-6)
+    per = codes(Interpolate(InterpolateStep(frames=4, per="channel"), spec)(pairs(a, b, spec)), 4)
+    for c in (np.s_[:6], np.s_[6:]):
+        expected = slerp(a[:, c], b[:, c], np.linspace(0, 1, 4)).values
+        np.testing.assert_allclose(per[..., c], expected, rtol=1e-6)
+    masked = codes(Interpolate(InterpolateStep(frames=4, mask=((1, 0, 0), (0, 0, 0))), spec)(pairs(a, b, spec)), 4)
+    np.testing.assert_array_equal(masked[:, -1, [0, 6]], b[:, [0, 6]])
+    stays = [i for i in range(12) if i not in (0, 6)]
+    np.testing.assert_array_equal(masked[:, -1][:, stays], a[:, stays])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"per": "channel"}, "no channels"),
+        ({"method": "two_part", "split": 8}, "has 8 numbers"),
+        ({"method": "lol", "around": "prior"}, "declares no prior"),
+    ],
+)
+def test_what_does_not_fit_the_latents_is_refused(options, said):
+    with pytest.raises(JobError, match=said):
+        Interpolate(InterpolateStep(**options), VAE)
+
+
+def test_a_posterior_needs_logvar():
+    (problem,) = interpolate_problems(InterpolateStep(method="posterior"), VAE, has_logvar=False)
+    assert "no logvar" in problem.reason
+
+
+def test_options_of_a_method_are_kept_in_the_operation():
+    step = InterpolateStep(method="slerp_radius", radius="geometric", frames=2)
+    batch = Interpolate(step, VAE)(pairs(latents(1, 33), latents(1, 34)))
+    assert json.loads(batch.column("operation")[0].as_py())["radius"] == "geometric"
+    assert batch.column("title")[0].as_py() == "slerp, geometric radius"

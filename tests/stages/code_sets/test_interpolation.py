@@ -6,15 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stages.code_sets.interpolation import (
-    METHODS,
-    PathStatus,
-    angle,
-    constant_norm,
-    endpoints_change,
-    lerp,
-    slerp,
-)
+from stages.code_sets.interpolation import angle, constant_norm, lerp, slerp, slerp_radius
+from stages.code_sets.path import PathStatus
+
+METHODS = {"lerp": lerp, "slerp": slerp, "slerp_radius": slerp_radius, "constant_norm": constant_norm}
 
 T = np.linspace(0, 1, 9)
 D = 512
@@ -68,7 +63,7 @@ def test_slerp_equals_the_textbook_formula_on_ordinary_pairs():
     np.testing.assert_allclose(slerp(a, b, T).values, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["lerp", "slerp"])
+@pytest.mark.parametrize("name", ["lerp", "slerp", "slerp_radius"])
 def test_both_ends_are_the_latents_exactly(name):
     a, b = shell(3), shell(4) * 3
     values = METHODS[name](a, b, [0.0, 1.0]).values
@@ -193,25 +188,6 @@ def test_spatial_latents_whole_equal_flat_ones():
     np.testing.assert_array_equal(whole.values.reshape(4, 9, -1), slerp(a, b, T).values)
 
 
-def test_spatial_latents_per_channel_turn_each_channel_alone():
-    a, b = shell(28, d=24).reshape(4, 4, 3, 2), shell(29, d=24).reshape(4, 4, 3, 2)
-    values = slerp(a, b, T, per_channel=True).values
-    for c in range(4):
-        alone = slerp(a[:, c].reshape(4, 6), b[:, c].reshape(4, 6), T).values
-        np.testing.assert_allclose(values[:, :, c].reshape(4, 9, 6), alone, rtol=1e-14)
-
-
-def test_one_bad_channel_makes_its_row_bad_and_no_other():
-    a, b = shell(30, d=24).reshape(4, 4, 3, 2), shell(31, d=24).reshape(4, 4, 3, 2)
-    b[1, 2] = -a[1, 2]
-    a[2, 0] = 0
-    a[3, 1, 0, 0] = np.nan
-    path = slerp(a, b, T, per_channel=True)
-    assert path.status.tolist() == ["ok", "antipodal", "zero_norm", "nan_input"]
-    assert np.isfinite(path.values[0]).all()
-    assert np.isnan(path.values[1:]).all()
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", list(METHODS))
 def test_a_non_finite_end_is_typed_and_touches_no_other_row(name, bad):
@@ -266,8 +242,8 @@ class TestConstantNorm:
         a, b = shell(39, radius=10.0), shell(40, radius=30.0)
         path = constant_norm(a, b, T)
         np.testing.assert_allclose(norms(path.values), 20.0)
-        assert endpoints_change(a, b).all()
-        assert not endpoints_change(a, a).any()
+        assert path.flags["endpoints_rescaled"].all()
+        assert not constant_norm(a, a, T).flags["endpoints_rescaled"].any()
 
     def test_is_the_formula(self):
         a, b = shell(41), shell(42)
@@ -297,8 +273,3 @@ def test_empty_batches_and_single_times_keep_their_shapes():
 def test_wrong_shapes_and_times_are_errors(a, b, t, said):
     with pytest.raises(ValueError, match=said):
         slerp(a, b, t)
-
-
-def test_per_channel_needs_channels():
-    with pytest.raises(ValueError, match="channels"):
-        slerp(np.ones((2, 3)), np.ones((2, 3)), T, per_channel=True)
