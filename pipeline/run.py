@@ -28,6 +28,7 @@ from schemas.steps import (
     CompareStep,
     ComponentsStep,
     ComposeStep,
+    DiagnoseStep,
     DisentanglementStep,
     EditStep,
     EncodeStep,
@@ -165,6 +166,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.fidelity import fidelity
 
             return fidelity
+        case DiagnoseStep():
+            from pipeline.steps.diagnose import diagnose
+
+            return diagnose
         case RenderStep():
             from pipeline.steps.render import render
 

@@ -15,6 +15,7 @@ from schemas.steps import (
     CompareStep,
     ComponentsStep,
     ComposeStep,
+    DiagnoseStep,
     DisentanglementStep,
     EvaluateStep,
     FidelityStep,
@@ -26,6 +27,7 @@ Selecting = (
     | CompareStep
     | ComponentsStep
     | ComposeStep
+    | DiagnoseStep
     | DisentanglementStep
     | EvaluateStep
     | FidelityStep

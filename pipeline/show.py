@@ -81,6 +81,10 @@ def summary_line(counts: dict[str, Any]) -> str:
             odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
             read = f", {counts['read']:,} read" if "read" in counts else ""
             return f"{counts['directions']} directions from {counts['rows']:,} rows{read}{odd}"
+        case "diagnose":
+            flags = f", flags: {', '.join(counts['flags'])}" if counts["flags"] else ", no flags"
+            wrote = f", wrote {', '.join(counts['columns'])}" if counts["columns"] else ""
+            return f"{counts['measurements']} measurements of {counts['rows']:,} rows{flags}{wrote}"
         case stage if stage in CODE_SETS:
             return f"{counts['strips']:,} strips of {counts['frames']} codes"
         case "fidelity":

@@ -11,7 +11,14 @@ from schemas.steps.base import SelectionStep
 from schemas.steps.codes import TraverseStep, TrustRegion, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
 from schemas.steps.edits import AnalogyStep, Around, Change, Covariance, EditStep, SampleStep, WalkStep
-from schemas.steps.measures import CompareStep, DisentanglementScore, DisentanglementStep, EvaluateStep, FidelityStep
+from schemas.steps.measures import (
+    CompareStep,
+    DiagnoseStep,
+    DisentanglementScore,
+    DisentanglementStep,
+    EvaluateStep,
+    FidelityStep,
+)
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.paths import InterpolateStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
@@ -34,6 +41,7 @@ Step = Annotated[
     | WalkStep
     | SampleStep
     | FidelityStep
+    | DiagnoseStep
     | RenderStep
     | ReportStep,
     Field(discriminator="stage"),
@@ -54,6 +62,7 @@ __all__ = [
     "ComponentsStep",
     "ComposeStep",
     "Covariance",
+    "DiagnoseStep",
     "DisentanglementScore",
     "DisentanglementStep",
     "EditStep",

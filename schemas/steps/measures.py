@@ -9,6 +9,7 @@ from schemas.codec import CodecSpec
 from schemas.steps.base import SelectionStep
 
 Box = tuple[float, float, float, float]
+Score = Literal["typicality", "mahalanobis", "reconstruction"]
 
 
 class EvaluateStep(SelectionStep):
@@ -162,3 +163,33 @@ class FidelityStep(SelectionStep):
         5_000, ge=50, le=50_000, description="pictures of each set kept for kernel distance and nearest neighbours"
     )
     neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
+
+
+class DiagnoseStep(SelectionStep):
+    """Says how healthy a codec's latents are, with a threshold for every flag, and how odd each image is.
+
+    Measures norms against √d, KL and active units, collapse, the aggregate against the prior, intrinsic dimension, holes and
+    coverage. Writes `typicality`, `mahalanobis`, `reconstruction_error` and `anomaly` (the greatest of them, in robust
+    deviations) as columns of the latents, for every image: `latentmill query --order -anomaly`.
+    """
+
+    stage: Literal["diagnose"] = "diagnose"
+    scores: tuple[Score, ...] = Field(
+        ("typicality", "mahalanobis"),
+        description="scores written for every image; `reconstruction` reads, encodes and decodes every picture again; "
+        "empty: no columns are written",
+    )
+    sample: int = Field(
+        4000, ge=100, le=50_000, description="images (by a hash of the id) that neighbours and two-sample tests look at"
+    )
+    k: int = Field(5, ge=1, le=100, description="neighbours that make a ball, for precision, recall, density, coverage")
+    decodes: int = Field(
+        4096,
+        ge=0,
+        description="pictures decoded at most, for decoder sensitivity and cycle error; 0: neither is measured",
+    )
+    active_threshold: float = Field(0.01, gt=0, description="variance of E[z|x] from which a unit is active (Burda)")
+    collapse_nats: float = Field(
+        0.01, gt=0, description="nats per dimension under which KL and decoder sensitivity count as none"
+    )
+    seed: int = Field(0, ge=0, description="of the reference's draws")

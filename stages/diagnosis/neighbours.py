@@ -51,9 +51,11 @@ def two_nn(points: Floats, *, discard: float = 0.1) -> IntrinsicDimension | None
 
     None with fewer than 20 different points.
     """
+    points = points - points.mean(0)
     distances, _ = nearest(points, points, 2, same=True)
     first, second = distances.T
-    apart = first > 0
+    # Distances come from products, which leave 1e-8 of the norm where there is none.
+    apart = first > 1e-6 * np.linalg.norm(points, axis=1)
     n = int(apart.sum())
     if n < 20:
         return None

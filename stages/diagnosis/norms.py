@@ -59,6 +59,11 @@ class NormHistogram:
         return int(self.counts.sum())
 
     @property
+    def centres(self) -> Floats:
+        """The norm in the middle of every bin."""
+        return np.asarray(2.0 ** (LOWEST + (np.arange(len(self.counts)) + 0.5) / PER_OCTAVE))
+
+    @property
     def mean(self) -> float:
         return self.total / self.n
 
@@ -74,12 +79,10 @@ class NormHistogram:
 
     def beyond(self, dim: int, deviations: float) -> float:
         """Share of rows whose |typicality| is greater than `deviations`."""
-        centres = 2.0 ** (2 * (LOWEST + (np.arange(len(self.counts)) + 0.5) / PER_OCTAVE))
-        return float(self.counts[np.abs(typicality(centres, dim)) > deviations].sum() / self.n)
+        return float(self.counts[np.abs(typicality(self.centres**2, dim)) > deviations].sum() / self.n)
 
     def bars(self, low: float, high: float, count: int) -> tuple[Floats, npt.NDArray[np.int64]]:
         """The histogram again in `count` equal bins from `low` to `high`: their edges (count + 1,) and the rows in each."""
-        centres = 2.0 ** (LOWEST + (np.arange(len(self.counts)) + 0.5) / PER_OCTAVE)
         held = np.flatnonzero(self.counts)
-        rows, edges = np.histogram(centres[held], bins=count, range=(low, high), weights=self.counts[held])
+        rows, edges = np.histogram(self.centres[held], bins=count, range=(low, high), weights=self.counts[held])
         return edges, rows.astype(np.int64)

@@ -5,12 +5,13 @@ three deviations of the bulk. A norm may be odd both ways, so for typicality the
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.diagnosis.norms import typicality
+from stages.diagnosis.norms import NormHistogram, typicality
 
 Floats = npt.NDArray[np.float64]
 MAD_TO_STD = 1.4826
@@ -27,6 +28,17 @@ class Scale:
     def of(cls, values: Floats) -> "Scale":
         median = float(np.median(values))
         return cls(median, MAD_TO_STD * float(np.median(np.abs(values - median))))
+
+    @classmethod
+    def of_histogram(cls, histogram: NormHistogram) -> "Scale":
+        """The same of numbers that were counted as norms, to the width of a bin."""
+        centres = histogram.centres
+        held = np.flatnonzero(histogram.counts)
+        median = histogram.quantile(0.5)
+        away = np.abs(centres[held] - median)
+        order = np.argsort(away)
+        half = np.searchsorted(np.cumsum(histogram.counts[held][order]), histogram.n / 2)
+        return cls(median, MAD_TO_STD * float(away[order][half]))
 
     def place(self, values: Floats) -> Floats:
         if not self.deviation > 1e-9 * max(abs(self.median), 1e-300):
@@ -60,30 +72,46 @@ class Gaussian:
         return np.asarray(np.einsum("ij,ij->i", white, white))
 
 
+TYPICALITY, MAHALANOBIS, RECONSTRUCTION = "typicality", "mahalanobis", "reconstruction_error"
+ANOMALY = "anomaly"
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Scores of rows from their latents. Picklable, bounded by d²."""
+    """Scores of rows from their latents (and reconstruction errors). Picklable, bounded by d². `scales`: of what is scored."""
 
     dim: int
     gaussian: Gaussian
-    typicality_scale: Scale
-    mahalanobis_scale: Scale
+    scales: Mapping[str, Scale]
 
     @classmethod
-    def fitted(cls, sample: Floats, gaussian: Gaussian) -> "Scores":
+    def fitted(
+        cls, sample: Floats, gaussian: Gaussian, names: Sequence[str], *, reconstruction: Scale | None = None
+    ) -> "Scores":
+        """Scales from latents (n, d) of a sample; `names` among TYPICALITY, MAHALANOBIS."""
         dim = sample.shape[1]
-        norms = typicality(np.einsum("ij,ij->i", sample, sample), dim)
-        return cls(dim, gaussian, Scale.of(norms), Scale.of(gaussian.squared_distance(sample)))
+        values = {
+            TYPICALITY: lambda: typicality(np.einsum("ij,ij->i", sample, sample), dim),
+            MAHALANOBIS: lambda: gaussian.squared_distance(sample),
+        }
+        scales = {name: Scale.of(values[name]()) for name in names}
+        return cls(dim, gaussian, scales | ({RECONSTRUCTION: reconstruction} if reconstruction else {}))
 
-    def __call__(self, z: Floats) -> tuple[Floats, Floats, Floats]:
-        """(n, d) → typicality, Mahalanobis², and the greater of both on the dataset's scale: three (n,)."""
-        norms = typicality(np.einsum("ij,ij->i", z, z), self.dim)
-        distance = self.gaussian.squared_distance(z)
-        return (
-            norms,
-            distance,
-            np.maximum(np.abs(self.typicality_scale.place(norms)), self.mahalanobis_scale.place(distance)),
-        )
+    def of(self, z: Floats, reconstruction: Floats | None = None) -> dict[str, Floats]:
+        """Rows (n, d) → every score and ANOMALY, (n,) each. A reconstruction error that is NaN is left out of its row's."""
+        found: dict[str, Floats] = {}
+        if TYPICALITY in self.scales:
+            found[TYPICALITY] = typicality(np.einsum("ij,ij->i", z, z), self.dim)
+        if MAHALANOBIS in self.scales:
+            found[MAHALANOBIS] = self.gaussian.squared_distance(z)
+        if RECONSTRUCTION in self.scales and reconstruction is not None:
+            found[RECONSTRUCTION] = reconstruction
+        placed = [
+            np.abs(self.scales[name].place(x)) if name == TYPICALITY else self.scales[name].place(x)
+            for name, x in found.items()
+        ]
+        # fmax: the other scores stand where one is missing.
+        return found | {ANOMALY: np.fmax.reduce(placed)}
 
 
 def chi_square_share(distances: Floats, rank: int, z: float = 3.0) -> float:
