@@ -208,6 +208,40 @@ def power(
 
 
 @app.command()
+def probe(
+    direction: Annotated[str, typer.Argument(help="Name of a stored direction.", show_default=False)],
+    to: Annotated[str | None, typer.Option("--to", help="Sheet to write, .png or .html.")] = None,
+    verdict: Annotated[str | None, typer.Option(help="keep, reject or rename.")] = None,
+    name: Annotated[str | None, typer.Option("--as", help="Name of what is kept or renamed.")] = None,
+    note: Annotated[str, typer.Option(help="What you saw.")] = "",
+    by: Annotated[str, typer.Option(help="Who says so.")] = "",
+    strengths: Annotated[str, typer.Option(help="Comma-separated.")] = "-3,-1.5,0,1.5,3",
+    unit: Annotated[str, typer.Option(help="sigma or latent.")] = "sigma",
+    rows: Annotated[int, typer.Option(help="Images, chosen by a hash of the id.", min=1, max=64)] = 6,
+    where: Where = None,
+    store: StoreUri = DEFAULT_STORE,
+    dataset: Dataset = None,
+    store_option: StoreOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what a direction does to some images, and record your verdict."""
+    from pipeline.probe_command import run_probe
+
+    run_probe(
+        (store, _options(store_option), dataset),
+        direction,
+        to=to,
+        verdict=(verdict, name, note, by),
+        strengths=strengths,
+        unit=unit,
+        rows=rows,
+        where=where,
+        as_json=as_json,
+        ask=typer.prompt,
+    )
+
+
+@app.command()
 def runs(
     store: StoreUri = DEFAULT_STORE,
     dataset: Dataset = None,

@@ -19,12 +19,13 @@ def broken_rule(field: str, value: Any, reason: str, fix: str) -> PydanticCustom
     )
 
 
-def _safe_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name itself. Raises ValueError for one that is not safe as a part of a path."""
     # Names become parts of paths: no separators, no dots that climb, nothing a shell or an object store would twist.
     if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise ValueError("a name is 1 to 100 letters, digits, '-', '_' or '.', and does not start with '.'")
     return name
 
 
-Name = Annotated[str, AfterValidator(_safe_name)]
+Name = Annotated[str, AfterValidator(checked_name)]
 """A dataset, step or direction name: safe as a part of any path."""

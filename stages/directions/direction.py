@@ -25,6 +25,7 @@ class FitStatus(StrEnum):
     ZERO_NORM = "zero_norm"  # the classes have the same mean: there is no direction
     SEPARABLE = "separable"  # a plane parts the classes, so the unpenalised optimum is at infinity
     REFUSED = "refused"  # of another codec, whose space is too far from this one's to carry it over
+    REJECTED = "rejected"  # a person looked at it and said no
     NOT_CONVERGED = "not_converged"  # the optimum was not reached in the allowed passes
 
 
