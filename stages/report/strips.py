@@ -14,6 +14,16 @@ IN_WORDS = {
     "latent": "latent units",
     "effect": "units of the direction's score",
 }
+TITLES = {
+    ("analogy", "raw"): "Analogies",
+    ("analogy", "lol"): "Analogies, kept on the shell",
+    ("walk", "pcn"): "Random walks that keep to the distribution",
+    ("walk", "isotropic"): "Plain random walks",
+    ("sample", "prior"): "Draws from the prior",
+    ("sample", "gaussian"): "Draws from the Gaussian of the rows",
+    ("sample", "gmm"): "Draws from a mixture of Gaussians",
+}
+"""Of tables whose title is a method's name."""
 
 
 def strips(table: StripTable) -> Markup:
@@ -21,7 +31,12 @@ def strips(table: StripTable) -> Markup:
     heads = _source_heads(table)
     alone = not heads and len(table.strengths) == 1
     shown = _sheet(table) if alone else tag("div", _table(table, heads), class_="scroll")
-    head = tag("div", tag("h3", table.title), tag("span", _told(table), class_="over"), class_="head")
+    head = tag(
+        "div",
+        tag("h3", TITLES.get((table.kind, table.title), table.title)),
+        tag("span", _told(table), class_="over"),
+        class_="head",
+    )
     return tag("div", head, shown, class_="card")
 
 
@@ -70,7 +85,7 @@ def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
 
 
 def _edited(table: StripTable, operation: dict[str, Any]) -> str:
-    sign = {"sigma": " σ"}.get(str(operation.get("unit")), "")
+    sign = {"sigma": " σ", "effect": " in its score"}.get(str(operation.get("unit")), "")
     changes = [
         f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {signed(c['strength'])}{sign}"
         for c in operation.get("changes", ())
@@ -84,16 +99,12 @@ def _analogy(table: StripTable, operation: dict[str, Any]) -> str:
 
 
 def _walked(table: StripTable, operation: dict[str, Any]) -> str:
-    kind = {"pcn": "a walk that keeps to the distribution", "isotropic": "a plain random walk"}
-    return f"{kind.get(table.title, 'a random walk')}, β = {plain(operation.get('size', 0.0))}; columns: steps"
+    return f"β = {plain(operation.get('size', 0.0))}; columns: steps from the start"
 
 
 def _sampled(table: StripTable, operation: dict[str, Any]) -> str:
-    whence = {"prior": "the prior", "gaussian": "the rows' Gaussian", "gmm": "a mixture of Gaussians"}
-    cooled = operation.get("temperature", 1)
-    heat = "" if cooled == 1 else f", temperature {plain(cooled)}"
-    pulled = "; columns: truncation ψ" if len(table.strengths) > 1 else ""
-    return f"draws from {whence.get(table.title, table.title)}{heat}{pulled}"
+    heat = f"temperature {plain(operation.get('temperature', 1.0))}"
+    return heat + ("; columns: truncation ψ" if len(table.strengths) > 1 else "")
 
 
 _TOLD: dict[str, Callable[[StripTable, dict[str, Any]], str]] = {
@@ -115,7 +126,8 @@ def _strength(value: float, unit: str) -> Markup:
 
 def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
     name = (" + " if table.unit == "mean" else " → ").join(strip.ids)
-    label = [tag("span", i, class_="id") for i in strip.ids]
+    joined = [" : ".join(strip.ids[:2]) + " = " + strip.ids[2]] if table.kind == "analogy" else strip.ids
+    label = [tag("span", i, class_="id") for i in joined]
     note = tag("span", strip.note.replace("_", " "), class_="note") if strip.note else None
     found = tag("small", strip.found) if strip.found else None
     cells = []

@@ -72,6 +72,16 @@ def test_the_smile_goes_up_along_the_smiling_strips(demo: tuple[Path, dict[str, 
     assert np.mean([spearmanr(row, STRENGTHS).statistic for row in measured]) >= 0.8
 
 
+def test_an_edit_changes_both_at_once(demo: tuple[Path, dict[str, Any]]) -> None:
+    frames = strips(demo[0], "cheered")
+    smile = np.array([[measure_smile(frame) for frame in strip] for strip in frames])
+    glasses = np.array([[measure_glasses(frame) for frame in strip] for strip in frames])
+    assert smile.shape == (8, 3)
+    assert (np.diff(smile.mean(axis=0)) > 0.5).all() and smile.mean(axis=0)[-1] > 0, smile.mean(axis=0)
+    assert (np.diff(glasses.mean(axis=0)) < -0.05).all(), glasses.mean(axis=0)
+    assert len(strips(demo[0], "invented")) == 24
+
+
 def test_glasses_appear_along_the_glasses_strips(demo: tuple[Path, dict[str, Any]]) -> None:
     measured = np.array([[measure_glasses(frame) for frame in strip] for strip in strips(demo[0], "spectacles")])
     assert measured.shape == (8, len(STRENGTHS))

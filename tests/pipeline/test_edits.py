@@ -75,7 +75,7 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     assert sorted(row["parents"] for row in found["analogy"]) == sorted(TRIPLES)
     assert all(row["parents"] == [] for row in found["sample"] + found["mixed"])
     page = (tmp_path / "report.html").read_text()
-    for words in ("Edits and analogies", "Walks and samples", "bright +2 σ", "done to c", "a mixture of Gaussians"):
+    for words in ("Edits and analogies", "Walks and samples", "bright +2 σ", "done to c", "Draws from a mixture"):
         assert words in page
     again = run(tmp_path, steps).steps["render"]
     assert (again["codes"], again["already"]) == (0, counts["render"]["codes"]), "the same codes, bit by bit"
