@@ -32,6 +32,7 @@ from schemas.steps import (
     FidelityStep,
     FitStep,
     InterpolateStep,
+    ProjectStep,
     SampleStep,
     Step,
     TraverseStep,
@@ -81,6 +82,11 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
         case ComponentsStep():
             yield from check_components(step, at, known.codec)
             known.directions |= set(component_names(step, known.codec.latent.dim if known.codec else None))
+        case ProjectStep():
+            from pipeline.steps.project import check_project  # loads scikit-learn: only for jobs that draw maps
+
+            yield from check_labels([step.by] if step.by else [], f"{at}.by", known)
+            yield from check_project(step, at, known.labels)
         case DisentanglementStep():
             yield from _factors(step, f"{at}.factors", known)
         case ComposeStep():

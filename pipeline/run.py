@@ -37,6 +37,7 @@ from schemas.steps import (
     FitStep,
     IndexStep,
     InterpolateStep,
+    ProjectStep,
     RenderStep,
     ReportStep,
     SampleStep,
@@ -170,6 +171,10 @@ def _stage(step: Step) -> Callable[[Any, Context], dict[str, Any]]:
             from pipeline.steps.diagnose import diagnose
 
             return diagnose
+        case ProjectStep():
+            from pipeline.steps.project import project
+
+            return project
         case RenderStep():
             from pipeline.steps.render import render
 

@@ -20,6 +20,7 @@ from schemas.steps import (
     EvaluateStep,
     FidelityStep,
     FitStep,
+    ProjectStep,
 )
 
 Selecting = (
@@ -32,6 +33,7 @@ Selecting = (
     | EvaluateStep
     | FidelityStep
     | FitStep
+    | ProjectStep
 )
 
 

@@ -96,6 +96,9 @@ def summary_line(counts: dict[str, Any]) -> str:
             return (
                 f"{counts['scores']} scores of {counts['factors']} factors on {counts['rows']:,} rows{chance}{missing}"
             )
+        case "project":
+            trusted = ", ".join(f"{m} {t:.3f}" for m, t in counts.get("trustworthiness", {}).items())
+            return f"{counts['rows']:,} rows placed, trustworthiness {trusted}" if trusted else counts["status"]
         case "render":
             skipped = f", {counts['already']:,} were there" if counts["already"] else ""
             odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""

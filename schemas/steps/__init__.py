@@ -18,6 +18,7 @@ from schemas.steps.measures import (
     DisentanglementStep,
     EvaluateStep,
     FidelityStep,
+    ProjectStep,
 )
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.paths import InterpolateStep
@@ -36,6 +37,7 @@ Step = Annotated[
     | EvaluateStep
     | DisentanglementStep
     | CompareStep
+    | ProjectStep
     | EditStep
     | AnalogyStep
     | WalkStep
@@ -73,6 +75,7 @@ __all__ = [
     "FitStep",
     "IndexStep",
     "InterpolateStep",
+    "ProjectStep",
     "RenderStep",
     "ReportStep",
     "SampleStep",

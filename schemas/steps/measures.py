@@ -193,3 +193,27 @@ class DiagnoseStep(SelectionStep):
         0.01, gt=0, description="nats per dimension under which KL and decoder sensitivity count as none"
     )
     seed: int = Field(0, ge=0, description="of the reference's draws")
+
+
+class ProjectStep(SelectionStep):
+    """A place in the plane for the rows, as columns `<step>_pca_1`, `<step>_umap_2`, …, each map with its trustworthiness.
+
+    pca places every row. umap and tsne (extra `project`) place a sample; all other rows have null there.
+    """
+
+    stage: Literal["project"] = "project"
+    methods: tuple[Literal["pca", "umap", "tsne"], ...] = Field(("pca", "umap", "tsne"), min_length=1)
+    by: str | None = Field(
+        None,
+        description="label whose values share the sample equally, and colour the report's maps; default: plain sample",
+    )
+    sample: int = Field(
+        5000,
+        ge=10,
+        le=50_000,
+        description="rows that umap and tsne place, by hash of the id; fewer of very wide latents",
+    )
+    components: int = Field(50, ge=2, le=512, description="principal scores that umap and tsne start from")
+    neighbours: int = Field(15, ge=2, le=200, description="umap's neighbourhood, and that of the trustworthiness")
+    perplexity: float = Field(30.0, ge=2, description="t-SNE's perplexity")
+    seed: int = Field(0, ge=0)

@@ -42,7 +42,7 @@ def components(rows: Sequence[Measurement]) -> Markup:
     largest = max(shares.values(), default=0.0) or 1.0
     left = len(found) - SHOWN
     return join(
-        tag("p", told, " ", _counted(rows), class_="told"),
+        tag("p", told, " ", _counted(rows), class_="more"),
         tag(
             "div",
             tag("div", [_row(m, shares.get(m.subject, 0.0), largest) for m in found[:SHOWN]], class_="rows"),

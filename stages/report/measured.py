@@ -9,6 +9,7 @@ from stages.report.disentanglement import disentanglement
 from stages.report.fidelity import fidelity
 from stages.report.figures import interval, plain
 from stages.report.markup import Markup, tag
+from stages.report.projection import projection
 
 
 def measured(found: Measured) -> Markup:
@@ -20,6 +21,8 @@ def measured(found: Measured) -> Markup:
             return disentanglement(found.measurements)
         case "fidelity":
             return fidelity(found.measurements)
+        case "project":
+            return projection(found.measurements)
         case _:
             return numbers(found.measurements)
 
