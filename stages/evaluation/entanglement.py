@@ -6,7 +6,8 @@ attribute t with a plain and a balanced direction: the effect on another attribu
     leak_raw      = ρμ₁/μ₀ + κ     of the difference of means, ρ the labels' correlation, μ the distances of their classes
     leak_balanced = κ              of a direction that holds the other attributes fixed: what the model itself ties together
 
-so leak_raw − leak_balanced is the data's part, and leak_balanced the model's (latent-science §6). At ρ=.6, μ₁/μ₀=1.5, κ=.5 a
+so leak_raw − leak_balanced is the data's part, and leak_balanced the model's (latent-science §6), or the scorer's: a scorer that
+takes t for a little of o cannot be told from a model that makes it so; ask a second scorer. At ρ=.6, μ₁/μ₀=1.5, κ=.5 a
 plain direction leaks 1.4 in all (.9 + .5); 1.392 and .500 are the two leaks of one simulation, .892 and .500 its split.
 Measured in σ of the scores (R_tj/R_tt); `in_score_units` in the detail is free of that unit and of its noise.
 """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from stages.report.data import Curve, LineChart
 from stages.report.figures import percent, plain, share, ticks
@@ -96,6 +97,40 @@ def heat_map(
     table = tag("table", tag("thead", head), tag("tbody", body), class_="heat")
     caption = tag("figcaption", tag("b", title))
     return tag("figure", caption, tag("div", table, class_="scroll"), tag("p", note, class_="more"), class_="chart")
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A cell of a signed map: None is "not measured". `strong`: can be told from 0; `ringed`: where a large one is meant."""
+
+    value: float | None
+    small: str = ""
+    strong: bool = True
+    ringed: bool = False
+
+
+def signed_map(
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Signed]], *, note: str
+) -> Markup:
+    """Signed numbers as a table, blue below 0 and orange above, deeper where larger; the largest is the deepest."""
+    largest = max((abs(c.value) for line in cells for c in line if c.value is not None), default=0.0) or 1.0
+    head = tag("tr", tag("td"), [tag("th", c, scope="col") for c in columns])
+    body = [
+        tag("tr", tag("th", name, scope="row"), [_signed(c, largest) for c in line])
+        for name, line in zip(rows, cells, strict=True)
+    ]
+    table = tag("table", tag("thead", head), tag("tbody", body), class_="heat signed")
+    caption = tag("figcaption", tag("b", title))
+    return tag("figure", caption, tag("div", table, class_="scroll"), tag("p", note, class_="more"), class_="chart")
+
+
+def _signed(cell: Signed, largest: float) -> Markup:
+    small = tag("small", cell.small) if cell.small else None
+    if cell.value is None:
+        return tag("td", "–", small, class_="pale")
+    tones = ["neg" if cell.value < 0 else "pos", "" if cell.strong else "pale", "ringed" if cell.ringed else ""]
+    shade = f"--shade:{62 * abs(cell.value) / largest:.0f}%"
+    return tag("td", plain(cell.value, 2), small, style=shade, class_=" ".join(t for t in tones if t))
 
 
 def _cell(value: float) -> Markup:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
+from stages.report.compare import compare
 from stages.report.components import components
 from stages.report.data import Measured
 from stages.report.disentanglement import disentanglement
+from stages.report.evaluate import evaluate
 from stages.report.fidelity import fidelity
 from stages.report.figures import interval, plain
 from stages.report.markup import Markup, tag
@@ -19,6 +21,10 @@ def measured(found: Measured) -> Markup:
             return components(found.measurements)
         case "disentanglement":
             return disentanglement(found.measurements)
+        case "evaluate":
+            return evaluate(found.measurements)
+        case "compare":
+            return compare(found.measurements)
         case "fidelity":
             return fidelity(found.measurements)
         case "project":

@@ -1,0 +1,109 @@
+"""The report's sections of evaluate and compare: sentences a reader needs, every status drawn, nothing unescaped."""
+
+import numpy as np
+import pytest
+
+from schemas.measurements import Measurement
+from stages.attributes import Column
+from stages.comparison.compare import Settings, agreement, compare
+from stages.evaluation.bake_off import bake_off
+from stages.evaluation.design import Design, Edit, Slice
+from stages.evaluation.entanglement import data_or_model, direction_cosines, leaks
+from stages.evaluation.questions import questions
+from stages.evaluation.replicates import Results
+from stages.evaluation.slices import slices
+from stages.report.data import Measured
+from stages.report.measured import measured
+from tests.labelled import batch_of, carried
+from tests.stages_evaluation import leaky_stage
+
+AXES = np.eye(4)
+
+
+def evaluated(*, rows: int = 120, name: str = "a") -> list[Measurement]:
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((rows, 4)).astype(np.float32)
+    cap = latents[:, 3] > 0
+    edits = (
+        Edit("plain", name, "mean_difference", AXES[0], np.zeros(4), 1.0, auc=0.9, mask=(0, 0, 1, 0.5)),
+        Edit("fair", name, "ols", AXES[0], np.zeros(4), 1.0, auc=0.8),
+        Edit("free", "", "pca", AXES[1], np.zeros(4), 1.0),
+    )
+    sliced = tuple(Slice(f"cap={h}", Column("cap", "cap", "bool"), holds=h) for h in (True, False))
+    design = Design(edits, (-1.0, 1.0), "sigma", (name, "b", "still"), slices=sliced)
+    stage = leaky_stage(design, deaf=3)
+    latents[:, 2] = 0
+    found = Results(design, stage.add(stage.start(), batch_of(latents, {"cap": cap})), 0.95)
+    return [
+        *questions(found, false_discoveries=0.05),
+        *direction_cosines(edits),
+        *leaks(found),
+        *data_or_model(found),
+        *slices(found, false_discoveries=0.05),
+        *bake_off(found),
+        Measurement("label_correlation", 0.3, subject=name, target="b", low=0.2, high=0.4, n=100),
+        Measurement("left_out", 3.0, target="not_decoded", n=rows, status="not_decoded"),
+    ]
+
+
+def page(stage: str, rows: list[Measurement]) -> str:
+    return str(measured(Measured("step", stage, tuple(rows))))
+
+
+def test_an_evaluation_reads_as_sentences() -> None:
+    text = page("evaluate", evaluated())
+    for part in (
+        "one σ of strength moves <b>a by +",
+        "It also moves b +",
+        "no score of its own",
+        "3 images left out: not decoded",
+        "constant score",
+        "Data or model?",
+        "the edit works less here than on other images",
+        "Which direction does it best",
+        "<details><summary>How each number is defined",
+        "Labels: which go together",
+    ):
+        assert part in text, part
+    assert ">nan" not in text.lower()
+
+
+def test_names_are_escaped() -> None:
+    text = page("evaluate", evaluated(name="<script>"))
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_few_images_still_make_a_page(rows: int) -> None:
+    assert "How each number is defined" in page("evaluate", evaluated(rows=rows))
+
+
+def comparison(*, related: bool) -> list[Measurement]:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 4))
+    y = x[:, ::-1] if related else rng.standard_normal((200, 4))
+    batch = batch_of(np.concatenate([x, y], axis=1).astype(np.float32), {"label": [None] * 200})
+    found, _ = carried(compare(Settings(4, 4)), [[batch]])
+    about = Measurement("compared", 200.0, subject="ab" * 32, n=200, status=found.status, message=found.message)
+    ported = (
+        agreement(0.98, 40, subject="ported.smile", kept=1.0, confidence=0.95)
+        if related
+        else Measurement("ported_agreement", subject="ported.smile", status="refused", message=found.message)
+    )
+    return [about, *found.measurements, ported]
+
+
+def test_a_comparison_says_its_verdict_first() -> None:
+    text = page("compare", comparison(related=True))
+    assert "The spaces match: 1 of 1 directions were carried over." in text
+    assert "0.980" in text
+    refused = page("compare", comparison(related=False))
+    assert "Nothing was carried over: held-out disparity" in refused
+    assert 'class="note">refused' in refused
+    assert "Same geometry?" in refused
+
+
+def test_a_comparison_of_nothing_says_so() -> None:
+    about = Measurement("compared", 0.0, subject="ab", n=0, status="no_rows", message="no image has both")
+    assert "no image has both" in page("compare", [about])
