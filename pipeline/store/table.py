@@ -214,6 +214,10 @@ class Table:
         """Builds or extends the vector index and the scalar indexes, and measures recall@10. For the lease holder."""
         return index.build_index(self.ref, spec)
 
+    def indexed(self, version: int | None = None) -> bool:
+        """Whether a vector index answers searches, and not a look at every row."""
+        return query.settings_of(self.ref.open(version)).kind != "flat"
+
     def search(
         self,
         vector: query.Vector,

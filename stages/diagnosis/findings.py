@@ -82,7 +82,7 @@ def about_norms(evidence: Evidence) -> Iterator[Measurement]:
         n=norms.n,
         threshold=TAIL_SHARE,
         status="atypical" if tail else "ok",
-        message=f"{beyond:.1%} of the rows have |typicality| above 3; {TAIL_SHARE:.0%} are allowed, .3 % expected."
+        message=f"{beyond:.2%} of the rows have |typicality| above 3; {TAIL_SHARE:.0%} are allowed, .3 % expected."
         if tail
         else "",
     )
@@ -100,7 +100,7 @@ def about_spread(evidence: Evidence) -> Iterator[Measurement]:
         n=len(z),
         threshold=TAIL_SHARE,
         status="heavy_tails" if heavy else "ok",
-        message=f"{share:.1%} of the rows have a Mahalanobis distance 3 σ above its mean; {TAIL_SHARE:.0%} are allowed."
+        message=f"{share:.2%} of the rows have a Mahalanobis distance 3 σ above its mean; {TAIL_SHARE:.0%} are allowed."
         if heavy
         else "",
     )

@@ -165,14 +165,18 @@ def _map(evidence: Evidence, found: Overlap) -> Iterator[Measurement]:
         target=evidence.reference,
         n=cells,
         unit="cells",
-        message=f"of {cells} cells of the map with draws; the two axes carry {seen.explained:.0%} of the variance",
+        message=f"among {cells} cells with draws; the two axes carry {seen.explained:.0%} of the variance",
         detail=json.dumps(
             {
                 "codes": seen.codes.tolist(),
                 "draws": seen.draws.tolist(),
                 "edges": [[float(f"{e:.5g}") for e in axis] for axis in seen.edges],
                 "worst": [
-                    {"gap": round(float(found.gap[i]), 3), "nearest": evidence.sample.ids[int(found.nearest_code[i])]}
+                    {
+                        "draw": int(i),
+                        "gap": round(float(found.gap[i]), 3),
+                        "nearest": evidence.sample.ids[int(found.nearest_code[i])],
+                    }
                     for i in worst
                 ],
             }

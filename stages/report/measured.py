@@ -6,6 +6,7 @@ from schemas.measurements import OK, Measurement
 from stages.report.compare import compare
 from stages.report.components import components
 from stages.report.data import Measured
+from stages.report.diagnosis import diagnosis
 from stages.report.disentanglement import disentanglement
 from stages.report.evaluate import evaluate
 from stages.report.fidelity import fidelity
@@ -17,6 +18,8 @@ from stages.report.projection import projection
 def measured(found: Measured) -> Markup:
     """The section of one step."""
     match found.stage:
+        case "diagnose":
+            return diagnosis(found.measurements)
         case "components":
             return components(found.measurements)
         case "disentanglement":

@@ -73,6 +73,12 @@ def test_the_numbers_are_stored_and_listed(done: tuple[Path, RunResult]) -> None
     assert counts["columns"] == ["typicality", "mahalanobis", "anomaly", "reconstruction_error"]
 
 
+def test_the_emptiest_draws_are_held_against_every_image(done: tuple[Path, RunResult]) -> None:
+    folder, _ = done
+    found = list_measurements(str(folder / "store"), {}, None, where="metric = 'hole_depth'")
+    assert len(found) == 1 and found[0]["low"] <= found[0]["value"] <= found[0]["high"] and found[0]["value"] > 1
+
+
 def test_every_image_has_its_scores_and_the_odd_one_leads(done: tuple[Path, RunResult]) -> None:
     folder, _ = done
     rows = rows_of(folder / "store").to_pylist()
