@@ -1,4 +1,4 @@
-"""The fit benchmark in small: both sides read one table, and coefficients equal scikit-learn's."""
+"""The fit benchmarks in small: all sides read one table, and coefficients equal scikit-learn's and NumPy's."""
 
 import os
 import subprocess
@@ -8,12 +8,26 @@ from pathlib import Path
 import pytest
 
 
+def printed(root: Path, folder: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_answers_are_checked_and_figures_printed(root: Path, tmp_path: Path) -> None:
     size = ["--rows=40000", "--dim=12", "--attributes=3", "--logistic=2"]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.fit", *size]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    told = printed(root, tmp_path, "benchmarks.fit", *size)
     for figure in ("scikit-learn's loop ÷ ours", "peak memory, MB", "largest difference, relative"):
-        assert figure in done.stdout
+        assert figure in told
+
+
+@pytest.mark.slow
+def test_one_pass_is_held_against_the_scan_and_the_products(root: Path, tmp_path: Path) -> None:
+    size = ["--rows=8000", "--dim=12", "--attributes=3", "--rounds=1", "--check-rows=4000"]
+    told = printed(root, tmp_path, "benchmarks.one_pass", *size)
+    for figure in ("one-pass fit ÷ the lower limit", "twice the rows", "peak memory, MB", "difference from NumPy"):
+        assert figure in told
