@@ -6,11 +6,8 @@ Indices are names, not numbers: 3 is no more between 2 and 4 than 7 is, so nothi
 import numpy as np
 import numpy.typing as npt
 
-from stages.code_sets.path import Array, times_of
-
-Tokens = npt.NDArray[np.int64]
-_BLOCK = 2**22  # distances held at once
-_TIE = 1e-9
+from stages.code_sets.discrete_edits import Tokens, nearest_codes
+from stages.code_sets.path import times_of
 
 
 def token_swap(a: npt.ArrayLike, b: npt.ArrayLike, t: npt.ArrayLike, *, seeds: npt.ArrayLike) -> Tokens:
@@ -51,27 +48,11 @@ def codebook_lerp(a: npt.ArrayLike, b: npt.ArrayLike, t: npt.ArrayLike, *, codeb
     pairs, where = np.unique(np.stack([first.ravel(), second.ravel()], axis=1), axis=0, return_inverse=True)
     out = np.empty((len(times), len(pairs)), np.int64)
     for frame, time in enumerate(times):
-        out[frame] = nearest_entries((1 - time) * book[pairs[:, 0]] + time * book[pairs[:, 1]], book)
+        out[frame] = nearest_codes((1 - time) * book[pairs[:, 0]] + time * book[pairs[:, 1]], book)
         if time in (0.0, 1.0):
             out[frame] = pairs[:, int(time)]
     spread = out[:, where.ravel()].reshape(len(times), *first.shape)
     return np.moveaxis(spread, 0, 1)
-
-
-def nearest_entries(embeddings: Array, codebook: Array) -> Tokens:
-    """The index of the nearest codebook entry of each row: embeddings (m, d), codebook (K, d) → (m,); the lowest on a tie."""
-    rows = max(1, _BLOCK // max(1, codebook.size))
-    found = [
-        _lowest_nearest(((block[:, None, :] - codebook) ** 2).sum(axis=2))
-        for block in np.split(embeddings, range(rows, len(embeddings), rows))
-    ]
-    return np.concatenate(found)
-
-
-def _lowest_nearest(squares: Array) -> Tokens:
-    """Halfway between two entries both are as near, up to rounding, which must not choose."""
-    nearest = squares.min(axis=1, keepdims=True)
-    return np.asarray((squares <= nearest * (1 + _TIE)).argmax(axis=1), np.int64)
 
 
 def _indices(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Tokens, Tokens]:

@@ -21,6 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 BAD_INDEX = "bad_index"
 BLOCK_VALUES = 2**22
+TIE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +54,18 @@ def nearest_code_add(tokens: Tokens, step: Array, codebook: Array, *, mask: Bool
 
 
 def nearest_codes(vectors: Array, codebook: Array) -> Tokens:
-    """Index of the nearest code (K, c) of every vector (m, c), the lower of two equally near. Memory is bounded by blocks."""
+    """Index of the nearest code (K, c) of every vector (m, c), the lower of two equally near. Memory is bounded by blocks.
+
+    Halfway between two codes both are as near but for rounding, which must not choose: hence a tolerance.
+    """
     book = np.asarray(codebook, np.float64)
     half = np.einsum("kc,kc->k", book, book) / 2
     found = np.empty(len(vectors), np.int64)
     for start in range(0, len(vectors), rows := max(1, BLOCK_VALUES // len(book))):
         block = np.asarray(vectors[start : start + rows], np.float64)
-        found[start : start + rows] = (half - block @ book.T).argmin(axis=1)
+        scores = half - block @ book.T
+        slack = TIE * (np.abs(scores).max(axis=1, keepdims=True) + half.max())
+        found[start : start + rows] = (scores <= scores.min(axis=1, keepdims=True) + slack).argmax(axis=1)
     return found
 
 

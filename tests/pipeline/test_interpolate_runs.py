@@ -1,19 +1,25 @@
 """Interpolate steps of every kind in whole runs: codes reach pictures, reports reach rows, and bad steps never start."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.code_set import CodeSet
+from pipeline.context import Context
 from pipeline.executors.local import LocalExecutor
 from pipeline.run import RunResult, run_job
+from pipeline.steps.codes import define
 from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import parse_job
-from tests.jobs import image_id, job_data, make_images
+from schemas.steps import InterpolateStep
+from stages.columns import matrix_of
+from tests.jobs import image_id, job_data, make_images, rows_of
 
 SPHERE = {"family": "sphere", "dim": 3, "preprocess": {"size": 16}}
 IDS = [image_id(i) for i in range(6)]
@@ -30,6 +36,18 @@ def run(folder: Path, *steps: dict[str, Any], **changes: Any) -> RunResult:
 def renders(folder: Path) -> list[dict[str, Any]]:
     table = Store.open(str(folder / "store")).renders("shapes")
     return sorted((r for b in table.scan() for r in b.to_pylist()), key=lambda r: r["id"])
+
+
+def defined(folder: Path, step: dict[str, Any], **changes: Any) -> CodeSet:
+    """The code set of one interpolate step after an encode, as a render would find it."""
+    steps = [{"stage": "encode"}, step, {"stage": "render", "to": str(folder / "out"), "layout": "strip"}]
+    job = parse_job(job_data(folder, folder / "store", steps=steps, **changes))
+    result = run_job(job, report=lambda event: None, executor=LocalExecutor(LocalSpec(threads=1)))
+    store = Store.open(job.store)
+    lease = store.lease(job.dataset, run_id=result.run_id)
+    ctx = Context(job=job, store=store, lease=lease, run_id=result.run_id, report=lambda event: None)
+    define(next(s for s in job.steps if isinstance(s, InterpolateStep)), ctx)
+    return ctx.code_sets["interpolate"]
 
 
 def test_paths_through_sets_and_means_become_strips(tmp_path: Path) -> None:
@@ -67,6 +85,16 @@ def test_a_geodesic_reports_its_convergence_with_its_pictures(tmp_path: Path) ->
     assert "straight energy" in page and "not converged" in page
     again = run(tmp_path, {**geodesics, "name": "good"}, {**geodesics, "name": "short", "iterations": 1}, codec=SPHERE)
     assert again.steps["render"]["written"] == 0, "the same geodesic is the same picture"
+
+
+def test_a_geodesic_code_set_travels_without_its_codec(tmp_path: Path) -> None:
+    """What a worker gets is a name and a plan; it opens the codec itself and makes the same codes."""
+    make_images(tmp_path, 4)
+    step = {"stage": "interpolate", "method": "geodesic", "pairs": [IDS[:2]], "frames": 3}
+    code_set = defined(tmp_path, step, codec=SPHERE)
+    data = pickle.dumps(code_set)
+    assert len(data) < 20_000
+    assert pickle.loads(data).expand(0, 1, first_seq=5).equals(code_set.expand(0, 1, first_seq=5))
 
 
 def test_a_posterior_reads_logvar_beside_the_latents(tmp_path: Path) -> None:
@@ -110,31 +138,10 @@ def test_an_unknown_image_of_a_set_is_named(tmp_path: Path) -> None:
 
 def test_lol_about_the_data_uses_the_datasets_mean(tmp_path: Path) -> None:
     make_images(tmp_path, 8)
-    from pipeline.code_set import CodeSet
-    from pipeline.context import Context
-    from pipeline.steps.codes import define
-    from stages.columns import matrix_of
-    from tests.jobs import rows_of
-
-    steps = [{"stage": "encode"}, {"stage": "interpolate", "method": "lol", "pairs": [IDS[:2]], "frames": 3}]
-    job = parse_job(
-        job_data(tmp_path, tmp_path / "store", steps=[*steps, {"stage": "render", "to": str(tmp_path / "o")}])
-    )
-    result = run_job(job, report=lambda event: None)
-    store = Store.open(job.store)
-    ctx = Context(
-        job=job,
-        store=store,
-        lease=store.lease(job.dataset, run_id=result.run_id),
-        run_id=result.run_id,
-        report=lambda event: None,
-    )
-    define(job.steps[1], ctx)
-    code_set: CodeSet = ctx.code_sets["interpolate"]
+    code_set = defined(tmp_path, {"stage": "interpolate", "method": "lol", "pairs": [IDS[:2]], "frames": 3})
     middle = matrix_of(code_set.expand(0, 1, first_seq=0).column("latent"))[1]
     table = rows_of(tmp_path / "store")
     latents = dict(zip(table["id"].to_pylist(), np.stack(table["latent"].to_pylist()), strict=True))
     mean = np.mean(list(latents.values()), axis=0)
     a, b = (latents[i] for i in IDS[:2])
     np.testing.assert_allclose(middle, mean + ((a + b) / 2 - mean) * np.sqrt(2), rtol=1e-4, atol=1e-4)
-    ctx.close()

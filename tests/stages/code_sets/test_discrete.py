@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.code_sets.discrete import codebook_lerp, nearest_entries, token_swap
+from stages.code_sets.discrete import codebook_lerp, token_swap
+from stages.code_sets.discrete_edits import nearest_codes
 
 T = np.linspace(0, 1, 11)
 SEEDS = np.arange(3, dtype=np.uint64)
@@ -85,9 +86,9 @@ class TestCodebookLerp:
     def test_blocks_do_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rng = np.random.default_rng(7)
         rows, book = rng.standard_normal((50, 3)), rng.standard_normal((9, 3))
-        whole = nearest_entries(rows, book)
-        monkeypatch.setattr("stages.code_sets.discrete._BLOCK", 60)
-        np.testing.assert_array_equal(nearest_entries(rows, book), whole)
+        whole = nearest_codes(rows, book)
+        monkeypatch.setattr("stages.code_sets.discrete_edits.BLOCK_VALUES", 60)
+        np.testing.assert_array_equal(nearest_codes(rows, book), whole)
 
     def test_no_rows(self) -> None:
         empty = np.empty((0, 4), np.int64)
