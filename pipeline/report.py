@@ -37,6 +37,7 @@ from stages.report.data import (
     Strip,
     StripTable,
 )
+from stages.report.paths import found_in_words
 
 EXAMPLES = 3
 PREVIEW_BYTES = 2**18
@@ -122,8 +123,8 @@ def _strip(ctx: Context, codes: list[Code], codec: Codec, *, originals: bool) ->
     parents = codes[0].parents
     sources = tuple(_original(ctx, parent) for parent in parents) if originals else ()
     frames = tuple(_decoded(codec, code) for code in codes)
-    found = ", ".join(f"{name} {value}" for name, value in json.loads(codes[0].operation).get("found", {}).items())
-    return Strip(parents, frames, sources, ", ".join(flags), found.replace("_", " "))
+    found = found_in_words(json.loads(codes[0].operation).get("found", {}))
+    return Strip(parents, frames, sources, ", ".join(flags), found)
 
 
 def _decoded(codec: Codec, code: Code) -> Picture | None:

@@ -7,6 +7,7 @@ from stages.code_sets.codes import UNSIGNED
 from stages.report.data import Picture, Strip, StripTable
 from stages.report.figures import plain, signed
 from stages.report.markup import Markup, image, tag
+from stages.report.paths import explained, frames_in_words
 
 UNITS = {"sigma": "σ", "latent": "", "effect": "", "t": "", "mean": "", "part": "", "step": "", "psi": "ψ"}
 IN_WORDS = {
@@ -37,7 +38,7 @@ def strips(table: StripTable) -> Markup:
         tag("span", _told(table), class_="over"),
         class_="head",
     )
-    return tag("div", head, shown, class_="card")
+    return tag("div", head, shown, explained(table), class_="card")
 
 
 def _table(table: StripTable, heads: tuple[str, ...]) -> Markup:
@@ -67,16 +68,7 @@ def _told(table: StripTable) -> str:
 
 
 def _interpolated(table: StripTable, operation: dict[str, Any]) -> str:
-    images = max((len(s.ids) for s in table.strips), default=2)
-    if table.unit == "mean":
-        return f"means of {images} images; columns: rows of weights"
-    if images == 1:
-        return "a path through one image stays there"
-    return (
-        "from one image (0) to another (1)"
-        if images == 2
-        else f"through {images} images, from the first (0) to the last (1)"
-    )
+    return frames_in_words(table)
 
 
 def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
@@ -127,7 +119,7 @@ def _strength(value: float, unit: str) -> Markup:
 def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
     name = (" + " if table.unit == "mean" else " → ").join(strip.ids)
     joined = [" : ".join(strip.ids[:2]) + " = " + strip.ids[2]] if table.kind == "analogy" else strip.ids
-    label = [tag("span", i, class_="id") for i in joined]
+    label = [tag("span", i, class_="id plus" if table.unit == "mean" else "id") for i in joined]
     note = tag("span", strip.note.replace("_", " "), class_="note") if strip.note else None
     found = tag("small", strip.found) if strip.found else None
     cells = []

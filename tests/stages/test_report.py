@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from schemas.steps.paths import Method
+from stages.report import paths
 from stages.report.charts import line_chart
 from stages.report.data import (
     Counts,
@@ -34,6 +37,7 @@ from stages.report.gallery import gallery
 from stages.report.markup import Markup, join, tag
 from stages.report.page import render_report
 from stages.report.preview import MAX_PIXELS, hex_lines, thumbnail
+from stages.report.strips import strips
 
 EVIL = "<script>alert('x')</script>\"onload=\"alert(1)&<img src=https://evil.example/x.png>"
 VOID = {"meta", "img", "br"}
@@ -275,3 +279,13 @@ class TestPreviews:
 def test_a_picture_is_scaled_down_and_never_up():
     assert Image.open(io.BytesIO(Picture.of(np.zeros((400, 200, 3), np.uint8), longest=100).data)).size == (50, 100)
     assert Image.open(io.BytesIO(Picture.of(np.zeros((4, 4, 3), np.uint8)).data)).size == (4, 4)
+
+
+def test_every_method_of_interpolation_is_explained_with_its_formula() -> None:
+    methods = {m for m in get_args(Method) if m != "auto"}
+    assert set(paths.SAID) == set(paths.FORMULAS) == methods
+    table = StripTable(
+        "interpolate", "t", "s", "", "mean", (1, 2), (Strip(("a", "b", "c"), (None,) * 2),), {"method": "lol"}
+    )
+    page = str(strips(table))
+    assert "arXiv 2408.08558" in page and "means of 3 images" in page and "id plus" in page
