@@ -189,6 +189,9 @@ def power(
     dataset: Dataset = None,
     store_option: StoreOptions = None,
     where: Where = None,
+    group: Annotated[
+        str | None, typer.Option(help="Rows that belong together: a label, or id:/ for one folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """How many labels a direction needs, from the table's own separation and noise, checked by subsampling."""
@@ -203,6 +206,7 @@ def power(
         target_cosine=target_cosine,
         estimator=estimator,
         where=where,
+        group=group,
     )
     show_power(plan, as_json=as_json)
 

@@ -8,8 +8,10 @@ from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import did_you_mean
 from schemas.tables import label_types
 from stages.attributes import Column
+from stages.directions.checks import check_group
 from stages.directions.direction import FitStatus
 from stages.directions.power import Plan, plan_labels
+from stages.grouping import with_groups
 
 ESTIMATORS = ("mean_difference",)
 
@@ -23,6 +25,7 @@ def plan_power(
     target_cosine: float,
     estimator: str = "mean_difference",
     where: str | None = None,
+    group: str | None = None,
     confidence: float = 0.95,
 ) -> Plan:
     """Two scans of the table. Raises JobError for what cannot be planned: an unknown or numeric attribute, one class, no labels."""
@@ -37,8 +40,10 @@ def plan_power(
     known = label_types(schema.field("labels").type) if "labels" in schema.names else {}
     column = _column(attribute, dict(known))
     splits = view.table.splits(columns=["id", "latent", "labels"], where=where, version=view.version)
+    if problems := check_group(group, known, at="--group"):
+        raise JobError(list(problems))
     passes = plan_labels(column, dim=view.latent.dim, cosine=target_cosine, confidence=confidence)
-    plan: Plan = drive(passes, LocalExecutor(LocalSpec()), splits)
+    plan: Plan = drive(with_groups(passes, group), LocalExecutor(LocalSpec()), splits)
     if plan.rows == 0:
         raise JobError.one("--where", where, "no row is left.", "loosen the filter")
     match plan.status:

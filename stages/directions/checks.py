@@ -37,7 +37,7 @@ def check_fit(
         Problem(f, name, "no such label.", did_you_mean(name, labels)) for f, name in named if name not in labels
     ]
     problems.extend(_check_types(step, labels, attributes))
-    problems.extend(_check_group(step, labels))
+    problems.extend(check_group(step.group, labels, at=f"{step.name}.group"))
     problems.extend(_check_refresh(step))
     for option, (estimators, said) in OPTIONS.items():
         value = getattr(step, option)
@@ -79,16 +79,18 @@ def _check_types(step: FitStep, labels: Mapping[str, LabelType], attributes: Seq
             yield Problem(f"{step.name}.controls", name, "a cell needs few distinct values, and this is float.", fix)
 
 
-def _check_group(step: FitStep, labels: Mapping[str, LabelType]) -> Iterator[Problem]:
-    at, group = f"{step.name}.group", step.group
-    if group is None:
-        return
+def check_group(group: str | None, labels: Mapping[str, LabelType], *, at: str) -> list[Problem]:
+    """What is wrong with a group (stages/grouping.py) named in the field `at`."""
     if group == BY_ID:
-        yield Problem(at, group, "no separator.", "write id:/ to group by folder, or id:_ by what is before the last _")
-    elif not group.startswith(BY_ID) and group not in labels:
-        yield Problem(at, group, "no such label.", did_you_mean(group, labels) or "name a label, or write id:/")
-    elif labels.get(group) == "float":
-        yield Problem(at, group, "a group needs a name that repeats, and this is float.", "name another label")
+        fix = "write id:/ to group by folder, or id:_ by what is before the last _"
+        return [Problem(at, group, "no separator.", fix)]
+    if group is None or group.startswith(BY_ID):
+        return []
+    if group not in labels:
+        return [Problem(at, group, "no such label.", did_you_mean(group, labels) or "name a label, or write id:/")]
+    if labels[group] == "float":
+        return [Problem(at, group, "a group needs a name that repeats, and this is float.", "name another label")]
+    return []
 
 
 def _check_refresh(step: FitStep) -> Iterator[Problem]:

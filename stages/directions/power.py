@@ -3,7 +3,7 @@
 The mean of n rows is off by a noise of squared length tr Σ/n, so with classes v apart, in any covariance,
 cos(v̂, v) ≈ ‖v‖/√(‖v‖² + tr Σ₊/n₊ + tr Σ₋/n₋). In units of σ, the spread along v, that is the law of latent-science §3,
 δ/√(δ² + d₊/n₊ + d₋/n₋), with separation δ = ‖v‖/σ and effective dimensions d = tr Σ/σ²; isotropic noise has d = the
-dimension. ‖v̂‖² is too long by the same noise, and that is taken off. Rows are dealt into buckets by the hash of their id:
+dimension. ‖v̂‖² is too long by the same noise, and that is taken off. Rows are dealt into buckets by the hash of their id or group:
 fits on fewer buckets show whether the law holds on this table, and leaving one out gives the interval (jackknife).
 """
 
@@ -65,7 +65,7 @@ class Dealing:
 
     def add(self, state: Dealt, batch: pa.RecordBatch) -> Dealt:
         for block in read_blocks(batch, (self.column,), holdout=0):
-            bucket = salted(block.hashes, "power") % np.uint64(BUCKETS)
+            bucket = salted(block.groups, "power") % np.uint64(BUCKETS)
             group = 2 * bucket.astype(np.int64) + (block.values[:, 0] <= 0.5)
             member = (group[:, None] == np.arange(2 * BUCKETS)) & block.known
             state.groups.absorb(GroupMoments.of(block.latents, member))
@@ -304,5 +304,5 @@ def _told(checks: tuple[Check, ...]) -> str:
         return ""
     return (
         f"subsamples of {worst.n_positive:,.0f} + {worst.n_negative:,.0f} rows reach {worst.measured:.2f} where the law says "
-        f"{worst.predicted:.2f}: rows may not be independent; take the number of labels with care"
+        f"{worst.predicted:.2f}: rows are not independent, so more are needed than planned"
     )

@@ -90,6 +90,7 @@ def test_power_tells_how_many_labels(done: Path) -> None:
         (("--attribute", "bright", "--where", "labels.bright = true"), "0 without"),
         (("--attribute", "bright", "--target-cosine", "1"), "is not between 0 and 1"),
         (("--attribute", "bright", "--estimator", "svm"), "no noise law"),
+        (("--attribute", "bright", "--group", "nobody"), "--group = 'nobody': no such label"),
     ],
 )
 def test_power_says_what_cannot_be_planned(done: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from stages.attributes import Column
 from stages.directions.power import NO_SIGNAL, Plan, labels_needed, plan_labels, predicted_cosine
+from stages.grouping import with_groups
 from tests.labelled import batch_of, carried, uneven
 
 Y = Column("y", "y", "bool")
@@ -88,6 +89,20 @@ def test_subsamples_agree_with_the_law_and_grow_towards_the_whole() -> None:
     np.testing.assert_allclose([c.measured for c in found.checks], [c.predicted for c in found.checks], atol=0.03)
     assert (np.diff([c.measured for c in found.checks]) > 0).all()
     assert found.checks[0].n_positive == 50 and found.checks[-1].n_negative == 1600
+
+
+def test_rows_that_are_not_independent_are_noticed_when_groups_are_told() -> None:
+    latents, y = drawn((400, 400), np.full(64, 0.2), np.ones(64), seed=4)
+    copies, labels = np.repeat(latents, 8, axis=0).astype(np.float32), np.repeat(y, 8)
+    batch = batch_of(copies, {"y": labels}, ids=[f"{i // 8}/{i}" for i in range(len(labels))])
+    found, _ = carried(with_groups(plan_labels(Y, dim=64, cosine=0.9), "id:/"), [[batch]])
+    assert "rows are not independent" in found.message
+    assert found.checks[0].measured < found.checks[0].predicted - 0.1
+    # The interval knows too: it comes from whole groups, and is as wide as that of the rows without their copies.
+    alone = plan(latents, y)
+    assert found.per_class_high / found.per_class_low == pytest.approx(
+        alone.per_class_high / alone.per_class_low, rel=0.4
+    )
 
 
 def test_noise_alone_has_no_number_of_labels() -> None:
