@@ -198,13 +198,14 @@ def _code_sets(step: FidelityStep, at: str, known: Known) -> Iterator[Problem]:
     for name in step.of if sets else ():
         if name not in sets:
             yield Problem(f"{at}.of", name, "no code set above has this name.", did_you_mean(name, sets))
-    if step.extractor != "pixel_moments":
-        from stages.entry import import_entry
+    for place, entry in (("extractor", step.extractor), ("path_distance", step.path_distance)):
+        if ":" in entry:
+            from stages.entry import import_entry
 
-        try:
-            import_entry(step.extractor, field=f"{at}.extractor", allow_code=known.job.allow_code)
-        except JobError as error:
-            yield from error.problems
+            try:
+                import_entry(entry, field=f"{at}.{place}", allow_code=known.job.allow_code)
+            except JobError as error:
+                yield from error.problems
 
 
 def _factors(step: DisentanglementStep, at: str, known: Known) -> Iterator[Problem]:

@@ -4,19 +4,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.code_set import CodeSet
 from pipeline.context import Context
 from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
+from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.steps import FidelityStep
 from stages.evaluation.effects import CodecSource
-from stages.scores.fidelity import measure_fidelity
-from stages.scores.picture_features import Features, PictureFeatures
+from stages.row_hash import fractions, hash_ids
+from stages.scores.fidelity import measure_fidelity, measure_path_length
+from stages.scores.path_pass import PathLengths
+from stages.scores.picture_features import LIKE, REFERENCE, Features, PictureFeatures
 
 SPLIT_PICTURES = 4096
+SPLIT_PAIRS = 1024
+PAIR_VALUES = 2**24
+"""Numbers of the first ends of all pairs: of wider latents there are fewer pairs."""
 
 
 def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
@@ -36,10 +43,39 @@ def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
     for splits in codes:
         state = stage.merge(state, ctx.executor.reduce(splits, stage))
     found = list(measure_fidelity(state.sets, neighbours=step.neighbours, extractor=step.extractor))
+    if step.path_pairs:
+        pairs = _pairs(step, latents, clause, version)
+        lengths = ctx.executor.reduce(pairs, PathLengths(source, step.path_distance, step.path_distance_options))
+        found.append(measure_path_length(np.sort(lengths), step.path_distance))
     store_measurements(step, ctx, found, version=version)
     ctx.progress(step, computed=total, committed=total, failed=state.left, total=total)
     pictures = sum(one.moments.n for one in state.sets.values())
-    return {"rows": pictures, "sets": len(state.sets) - 2, "left_out": state.left, "extractor": step.extractor}
+    sets = len(state.sets.keys() - {REFERENCE, LIKE})
+    return {"rows": pictures, "sets": sets, "left_out": state.left, "extractor": step.extractor}
+
+
+def _pairs(step: FidelityStep, latents: Table, clause: str | None, version: int) -> "PairSplits":
+    """Pairs of rows by hash of the id, and a place between them: each row is in one pair at most."""
+    dim = int(latents.schema.field("latent").type.list_size)
+    ids = latents.sample_ids(2 * min(step.path_pairs, PAIR_VALUES // dim), salt="paths", where=clause, version=version)
+    count = len(ids) // 2
+    ends = latents.take(ids[: 2 * count], ["latent"], version=version).column("latent").combine_chunks()
+    places = fractions(hash_ids(pa.array(ids[:count], pa.string())), "path place")
+    columns = {"start": ends.slice(0, count), "end": ends.slice(count), "place": pa.array(places)}
+    return PairSplits(pa.record_batch(columns))
+
+
+@dataclass(frozen=True)
+class PairSplits:
+    """Pairs of latents in pieces. Implements `executors.base.Splits`."""
+
+    pairs: pa.RecordBatch
+
+    def __len__(self) -> int:
+        return -(-int(self.pairs.num_rows) // SPLIT_PAIRS)
+
+    def read(self, index: int) -> Iterator[pa.RecordBatch]:
+        yield self.pairs.slice(index * SPLIT_PAIRS, SPLIT_PAIRS)
 
 
 @dataclass(frozen=True)

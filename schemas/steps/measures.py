@@ -163,6 +163,20 @@ class FidelityStep(SelectionStep):
         5_000, ge=50, le=50_000, description="pictures of each set kept for kernel distance and nearest neighbours"
     )
     neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
+    path_pairs: int = Field(
+        0,
+        ge=0,
+        le=50_000,
+        description="perceptual path length between so many random pairs of latents; 0: not measured",
+    )
+    path_distance: str = Field(
+        "squared_l2",
+        pattern=r"^(squared_l2|[\w.]+:\w+)$",
+        description="squared_l2 of pixels, or `module:Class`, a perceptual distance of your own (needs allow_code)",
+    )
+    path_distance_options: dict[str, Any] = Field(
+        default_factory=dict, description="given to your own distance's class"
+    )
 
 
 class DiagnoseStep(SelectionStep):

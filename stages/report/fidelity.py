@@ -29,6 +29,10 @@ FORMULAS = (
     ("density", "how many balls of reconstructions a picture lies in, over k"),
     ("coverage", "share of the reconstructions' balls that hold a picture"),
     (
+        "path length",
+        "mean of d(G(t), G(t+ε))/ε² on straight lines between latents, ε = 1e-4, outer 1 % on both ends dropped",
+    ),
+    (
         "untouched",
         "the same number for reconstructions of images that the reference has not seen, as many as the set has",
     ),
@@ -37,6 +41,8 @@ FORMULAS = (
 
 def fidelity(rows: Sequence[Measurement]) -> Markup:
     """A row a set of pictures, a column a measure, what untouched pictures score under every value."""
+    path = [row for row in rows if row.metric == "path_length"]
+    rows = [row for row in rows if row.metric != "path_length"]
     sets = {row.subject: {r.metric: r for r in rows if r.subject == row.subject} for row in rows}
     extractor = rows[0].target if rows else ""
     head = tag("tr", [tag("th", h, scope="col") for h in ("pictures", *(title for _, title in COLUMNS))])
@@ -50,7 +56,22 @@ def fidelity(rows: Sequence[Measurement]) -> Markup:
     )
     entries = [tag("div", tag("dt", name), tag("dd", text)) for name, text in FORMULAS]
     terms = tag("details", tag("summary", "How each measure is defined"), tag("dl", entries, class_="definitions"))
-    return tag("div", tag("div", table, class_="scroll"), tag("p", why, class_="more"), terms, class_="card wide")
+    return tag(
+        "div",
+        tag("div", table, class_="scroll"),
+        tag("p", why, class_="more"),
+        [_path(p) for p in path],
+        terms,
+        class_="card wide",
+    )
+
+
+def _path(row: Measurement) -> Markup:
+    if row.value is None:
+        return tag("p", f"Path length: {row.message}.")
+    pairs = f"mean of {count(row.n or 0)} random pairs of images, by {row.target.replace('_', ' ')}"
+    reach = f"{plain(row.low or 0)} – {plain(row.high or 0)}"
+    return tag("p", "Path length ", tag("b", plain(row.value)), f" ({reach}): {pairs}. Smaller is smoother.")
 
 
 def _set(name: str, found: dict[str, Measurement]) -> Markup:

@@ -1,5 +1,6 @@
 """The fidelity pass: pictures of codes against reconstructions, by an injected extractor, in any split."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from stages.evaluation.effects import CodecSource
 from stages.moments import Moments
 from stages.row_hash import fractions, hash_ids
 from stages.scores.extractors import PixelMoments, open_extractor
-from stages.scores.fidelity import measure_fidelity
+from stages.scores.fidelity import measure_fidelity, measure_path_length
+from stages.scores.path_length import squared_l2
+from stages.scores.path_pass import PathLengths
 from stages.scores.picture_features import HALVES, LIKE, REFERENCE, Features, PictureFeatures, SetName
 from tests.labelled import reduced
 
@@ -163,3 +166,28 @@ def test_more_sets_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch
     batch, latents = rows(60)
     with pytest.raises(JobError, match="3 sets of 96 features would hold"):
         reduced(stage(), [[edited(batch, latents, (1.0, 2.0, 3.0))]])
+
+
+def test_path_lengths_of_a_linear_codec_are_the_distances_of_its_pictures() -> None:
+    _, latents = rows(120)
+    latents[7, 2] = np.nan
+    start, end = (
+        pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), DIM) for part in (latents[:60], latents[60:])
+    )
+    batch = pa.record_batch({"start": start, "end": end, "place": pa.array(np.linspace(0, 0.99, 60))})
+    made = PathLengths(CodecSource(CODEC, weights), "squared_l2", {})
+    made.open("cpu")
+    found = reduced(made, [[batch.slice(0, 17)], [batch.slice(17)]])
+    pictures = made._model[0].decode_float(torch.from_numpy(latents)).numpy()
+    expected = squared_l2(pictures[:60], pictures[60:])
+    assert np.sort(found) == pytest.approx(np.sort(expected[np.isfinite(expected)]), rel=1e-6)
+    assert len(found) == 59
+    score = measure_path_length(found, "squared_l2")
+    assert (score.status, score.n) == ("ok", 59)
+    assert measure_path_length(found[:1], "squared_l2").status == "too_few"
+
+
+def test_stages_travel_to_workers() -> None:
+    for made in (stage(), PathLengths(CodecSource(CODEC, weights), "squared_l2", {})):
+        made._model = None
+        assert type(pickle.loads(pickle.dumps(made))) is type(made)
