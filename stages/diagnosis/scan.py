@@ -17,8 +17,8 @@ from stages.row_hash import Hashes, hash_ids, salted
 from stages.rows import Latents, widen
 
 Floats = npt.NDArray[np.float64]
-BLOCK_VALUES = 2**17
-"""1 MB of float64: a block is read from memory once, whatever is made of it."""
+BLOCK_VALUES = 2**19
+"""16 MB of float64. Smaller blocks would stay in the cache, but threads that fold side by side would wait for each other."""
 MAX_SAMPLE_ROWS = 2**16
 MAX_SAMPLE_VALUES = 2**22
 
@@ -28,7 +28,7 @@ class SampledCodes:
     """Rows of the sample, ordered by hash. `latents`, `logvars` (rows, d) float32; `logvars` None where there are none."""
 
     hashes: Hashes
-    ids: tuple[str, ...]
+    names: pa.Array
     latents: Latents
     logvars: Latents | None
 
@@ -37,7 +37,12 @@ class SampledCodes:
 
     def pick(self, rows: npt.NDArray[np.int64]) -> "SampledCodes":
         logvars = None if self.logvars is None else self.logvars[rows]
-        return SampledCodes(self.hashes[rows], tuple(self.ids[r] for r in rows), self.latents[rows], logvars)
+        return SampledCodes(self.hashes[rows], self.names.take(pa.array(rows)), self.latents[rows], logvars)
+
+    @property
+    def ids(self) -> list[str]:
+        """The rows' ids."""
+        return [str(name) for name in self.names.to_pylist()]
 
     def first(self, count: int) -> "SampledCodes":
         """The `count` rows with the smallest hashes: a sample of the same kind."""
@@ -77,7 +82,7 @@ def _together(parts: tuple[SampledCodes, ...]) -> SampledCodes:
     logvars = [p.logvars for p in parts if p.logvars is not None]
     return SampledCodes(
         np.concatenate([p.hashes for p in parts]),
-        tuple(i for p in parts for i in p.ids),
+        pa.concat_arrays([p.names for p in parts]),
         np.concatenate([p.latents for p in parts]),
         np.concatenate(logvars) if logvars else None,
     )
@@ -98,13 +103,12 @@ class PosteriorSums:
         return cls(np.zeros(dim), np.zeros(dim), np.zeros(dim))
 
     @classmethod
-    def of(cls, means: Floats, logvars: Floats) -> "PosteriorSums":
+    def of(cls, squares: Floats, logvars: Floats) -> "PosteriorSums":
+        """From ‖μ‖² (n,) and log σ² (n, d)."""
         std = np.exp(0.5 * logvars)
         variance = std * std
-        ones = np.ones(len(means))
-        kl = 0.5 * (
-            np.einsum("ij,ij->i", means, means) + (variance - logvars) @ np.ones(means.shape[1]) - means.shape[1]
-        )
+        ones, dim = np.ones(len(logvars)), logvars.shape[1]
+        kl = 0.5 * (squares + (variance - logvars) @ np.ones(dim) - dim)
         return cls(ones @ logvars, ones @ variance, ones @ std, float(kl.sum()), float(kl @ kl))
 
     def merged(self, other: "PosteriorSums") -> "PosteriorSums":
@@ -181,15 +185,15 @@ class Scan:
             logvars = None if logvars is None else logvars[good]
         if not len(latents):
             return replace(state, non_finite=state.non_finite + dropped)
-        wide = latents.astype(np.float64)
-        squares = np.einsum("ij,ij->i", wide, wide)
+        origin = state.moments.origin if state.n else latents.mean(0, dtype=np.float64)
+        moments, squares = _measured(latents, origin)
         posterior, drawn = state.posterior, state.drawn_norms
         if logvars is not None and posterior is not None and drawn is not None:
             spread = logvars.astype(np.float64)
-            posterior = posterior.merged(PosteriorSums.of(wide, spread))
+            posterior = posterior.merged(PosteriorSums.of(squares, spread))
             drawn = drawn.merged(NormHistogram.of(squares + np.exp(spread) @ np.ones(self.dim)))
         return Scanned(
-            state.moments.merged(Moments.of(wide, full=False)),
+            state.moments.merged(moments),
             state.norms.merged(NormHistogram.of(squares)),
             self._sampled(state.sample, batch.column("id"), latents, logvars),
             posterior,
@@ -202,10 +206,23 @@ class Scan:
         kept = np.flatnonzero(hashes <= np.uint64(sample.limit))
         if not len(kept):
             return sample
-        names = tuple(ids.take(pa.array(kept)).to_pylist())
+        names = ids.take(pa.array(kept))
         return sample.added(
             SampledCodes(hashes[kept], names, latents[kept], None if logvars is None else logvars[kept])
         )
+
+
+def _measured(latents: Latents, origin: Floats) -> tuple[Moments, Floats]:
+    """Moments of rows (n, d), variances alone, and ‖z‖² (n,), in as few looks at the rows as it takes.
+
+    `origin` lies near the data, so that neither loses digits when they sit far from zero.
+    """
+    n, dim = latents.shape
+    away = np.subtract(latents, origin, dtype=np.float64)
+    offset = (np.ones(n) @ away) / n
+    scatter = np.einsum("ij,ij->j", away, away) - n * offset**2
+    squares = np.einsum("ij,ij->i", away, away) + 2 * (away @ origin) + origin @ origin
+    return Moments(n, origin, offset, scatter, np.zeros((dim, 0)), np.zeros((0, 0))), np.maximum(squares, 0.0)
 
 
 def finite_rows(column: pa.FixedSizeListArray) -> tuple[Latents, npt.NDArray[np.bool_]]:
