@@ -7,8 +7,10 @@ differences along a strip carry meaning. tests/examples checks them on drawings 
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
+import torch
 
 from face_canvas import CENTRE, ZOOM
 
@@ -46,6 +48,21 @@ def measure_glasses(image: np.ndarray) -> float:
     ink = np.clip(cheek - tone[slice(*EYE_ROWS), slice(*EYE_COLUMNS)], -0.2, 1.0).ravel()
     rims, bridges = _spectacles()
     return float(np.minimum(rims @ ink, bridges @ ink).max())
+
+
+class FaceRuler:
+    """Both measures as a scorer of `evaluate`: `scorer: face_measures:FaceRuler`, `allow_code: true`."""
+
+    def __init__(self, *, device: str) -> None:
+        pass
+
+    @staticmethod
+    def attributes_of(options: dict[str, Any]) -> tuple[str, ...]:
+        return ("smiling", "glasses")
+
+    def __call__(self, images: torch.Tensor) -> np.ndarray:
+        """(n, 64, 64, 3) uint8 → (n, 2)."""
+        return np.array([[measure_smile(i), measure_glasses(i)] for i in images.cpu().numpy()])
 
 
 @functools.cache
