@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-ALL = ("encode", "fit", "one_pass", "components", "query", "resume", "driver_memory", "render", "diagnose")
+ALL = ("encode", "fit", "one_pass", "components", "query", "resume", "driver_memory", "render", "diagnose", "evaluate")
 
 
 def main() -> int:
