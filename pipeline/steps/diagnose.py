@@ -67,8 +67,11 @@ def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
         columns = _scores(step, ctx, evidence)
     store_measurements(step, ctx, found, version=version)
     flags = [m for m in found if m.status != OK and m.message]
-    for flag in flags:
-        ctx.notice(f"{flag.metric.replace('_', ' ')}: {flag.message}")
+    if flags:
+        told = "; ".join(sorted({flag.status.replace("_", " ") for flag in flags}))
+        ctx.notice(
+            f"{step.name}: {len(flags)} flags ({told}); its section of the report and `latentmill measurements` name the thresholds"
+        )
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=scanned.non_finite, total=splits.rows)
     return {
         "rows": splits.rows,

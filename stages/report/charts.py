@@ -110,10 +110,20 @@ class Signed:
 
 
 def signed_map(
-    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Signed]], *, note: str
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Signed]],
+    *,
+    note: str,
+    deepest: float = 0.0,
 ) -> Markup:
-    """Signed numbers as a table, blue below 0 and orange above, deeper where larger; the largest is the deepest."""
-    largest = max((abs(c.value) for line in cells for c in line if c.value is not None), default=0.0) or 1.0
+    """Signed numbers as a table, blue below 0 and orange above, deeper where larger.
+
+    `deepest` has the deepest colour, or the largest number where that is larger: 1 for what cannot pass 1.
+    """
+    largest = max((abs(c.value) for line in cells for c in line if c.value is not None), default=0.0)
+    largest = max(largest, deepest) or 1.0
     head = tag("tr", tag("td"), [tag("th", c, scope="col") for c in columns])
     body = [
         tag("tr", tag("th", name, scope="row"), [_signed(c, largest) for c in line])

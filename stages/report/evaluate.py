@@ -188,7 +188,7 @@ def _square(title: str, pairs: Sequence[Measurement]) -> Markup:
     names = list(dict.fromkeys(name for m in pairs for name in (m.subject, m.target)))
     value = {frozenset((m.subject, m.target)): m.value for m in pairs}
     cells = [[Signed(value.get(frozenset((a, b)))) for b in names] for a in names]
-    return signed_map(title, names, names, cells, note="correlation" if "Labels" in title else "cosine")
+    return signed_map(title, names, names, cells, note="correlation" if "Labels" in title else "cosine", deepest=1.0)
 
 
 def _blame(rows: Sequence[Measurement]) -> Markup | None:
@@ -279,7 +279,7 @@ def _slices(rows: Sequence[Measurement]) -> Markup | None:
                 tag("th", m.subject, tag("small", m.target), scope="row"),
                 tag("td", count(m.n or 0), data_label="images", class_="n"),
                 figure,
-                tag("td", gap, note, data_label="against others"),
+                tag("td", gap, " ", note, data_label="against others"),
             )
         )
     head = ("edit, on images where", "images", "effect on its own score, σ", "against the other images")

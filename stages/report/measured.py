@@ -42,8 +42,12 @@ def numbers(rows: Sequence[Measurement]) -> Markup:
     body = [
         tag("tr", [tag("td", cell) for cell in _cells(row)], class_=None if row.status == OK else "bad") for row in rows
     ]
-    table = tag("table", tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])), tag("tbody", body))
-    return tag("div", tag("div", table, class_="scroll"), class_="card")
+    columns = tag("thead", tag("tr", [tag("th", h, scope="col") for h in head]))
+    return tag(
+        "div",
+        tag("div", tag("table", columns, tag("tbody", body), class_="facts"), class_="scroll"),
+        class_="card wide",
+    )
 
 
 def _cells(row: Measurement) -> list[str]:

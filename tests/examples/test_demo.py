@@ -117,6 +117,33 @@ def test_the_report_shows_the_pictures(demo: tuple[Path, dict[str, Any]]) -> Non
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
+def test_what_the_sliders_do_is_measured(demo: tuple[Path, dict[str, Any]], root: Path) -> None:
+    """examples/faces_science.yaml on the demo's faces: every edit moves its own score, and hardly any other."""
+    folder, _ = demo
+    steps = latentmill("run", str(root / "examples" / "faces_science.yaml"), folder=folder)["steps"]
+    assert steps["encode"]["encoded"] == 0 and steps["evaluate"]["pictures"] >= 128 * 6 * 4
+    asked = ("measurements", "--store", "out/demo/store", "--where")
+    effects = latentmill(*asked, "step = 'evaluate' AND metric = 'effect'", folder=folder)
+    assert len(effects) == 6 * 3
+    for row in effects:
+        if row["subject"].split(".")[-1] == row["target"]:
+            assert row["low"] > 0.4, row
+        else:
+            assert abs(row["value"]) < 0.3, row
+    (share,) = latentmill(*asked, "metric = 'atypical_share'", folder=folder)
+    assert share["status"] == "atypical" and share["value"] > share["threshold"]  # β is small: no N(0, I)
+    odd = latentmill("query", "--store", "out/demo/store", "--order", "-anomaly", "-k", "5", folder=folder)["rows"]
+    assert [row["anomaly"] for row in odd] == sorted((row["anomaly"] for row in odd), reverse=True)
+    page = (folder / "out/demo/science.html").read_text(encoding="utf-8")
+    for words in (
+        "What each edit moves",
+        "Data or model?",
+        "How far codes lie from the origin",
+        "Which direction does it best",
+    ):
+        assert words in page
+
+
 def test_running_it_again_does_nothing_twice(demo: tuple[Path, dict[str, Any]]) -> None:
     folder, first = demo
     again = latentmill("demo", folder=folder)
