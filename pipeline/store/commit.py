@@ -5,9 +5,10 @@ they replace. Three rules make it exactly once:
 - A commit reads the newest version, finds its own token in the table's config, and is prepared against that very version.
 - Lance is told not to retry (`max_retries=0`): every conflict comes back here, so that the token is looked at again, and
   every error of unknown outcome, so that the attempt's id is looked up in the transactions since, before a second try.
-- `fence` writes the new token and then commits a projection onto the same schema, an empty change that conflicts with any
-  append or update prepared before it. (`Restore` would fence too, but it conflicts with nothing itself: a stale one
-  silently undoes what came after.) A zombie's commit therefore lands before the fence, where the new holder sees it, or never.
+- `fence` writes the new token and then commits a merge of no new columns, an empty change that conflicts with any append,
+  update or compaction prepared before it. (A projection lets compactions through; `Restore` conflicts with nothing itself: a
+  stale one silently undoes what came after.) A zombie's commit therefore lands before the fence, where the new holder sees
+  it, or never. Indexes are the exception (index.py).
 """
 
 import json
@@ -127,8 +128,11 @@ def fence(ref: TableRef, token: int) -> None:
 
 
 def barrier(dataset: Any) -> Any:
-    """An operation that changes nothing and conflicts both ways with every append, update, delete and other barrier."""
-    return lance.LanceOperation.Project(dataset.lance_schema)
+    """An operation that changes nothing and conflicts both ways with appends, updates, deletes, compactions and other barriers.
+
+    It names every fragment, 140 bytes each. Building an index and changing the config conflict with nothing.
+    """
+    return lance.LanceOperation.Merge([f.metadata for f in dataset.get_fragments()], dataset.lance_schema)
 
 
 def check_token(dataset: Any, ref: TableRef, token: int) -> None:

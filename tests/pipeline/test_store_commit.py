@@ -2,7 +2,9 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lance.optimize import Compaction
 from store_rows import DIM, add, batch, fenced, ids_of, names
 
 from pipeline.store import commit as committing
@@ -231,8 +234,12 @@ def _with_column(dataset: Any) -> tuple[list[Any], Any]:
 
 def test_what_was_prepared_before_a_fence_cannot_land_after_it(table: Table) -> None:
     """The zombie's worst case: it passed every check, was paused before the last call, and wakes after the takeover."""
-    add(table, names(20))
+    add(table, names(12))
+    add(table, names(8, start=12))
     zombie = table.ref.open()
+    plan = Compaction.plan(zombie, {"target_rows_per_fragment": 1000})
+    compacted = [task.execute(zombie) for task in plan.tasks]
+    assert compacted
     new = [lance.fragment.FragmentMetadata.from_json(f) for f in table.write([batch(["zombie"])])]
     prepared = {
         "append": lance.LanceOperation.Append(new),
@@ -244,24 +251,73 @@ def test_what_was_prepared_before_a_fence_cannot_land_after_it(table: Table) -> 
             updated_fragments=[f.metadata for f in zombie.get_fragments()], fields_modified=[0]
         ),
     }
+    landing: dict[str, Callable[[], object]] = {
+        name: partial(committing.commit_operation, zombie, operation, {}) for name, operation in prepared.items()
+    }
+    landing["compaction"] = partial(Compaction.commit, zombie, compacted)
     table.fence(2)
-    add(table, ["heir"], token=2)
-    for name, operation in prepared.items():
+    # Among them the file of the compaction: a commit that named it would make the table unreadable.
+    assert table.clean_orphans(timedelta(0), token=2).files
+    for name, land in landing.items():
         with pytest.raises(EngineError) as raised:
-            committing.commit_operation(zombie, operation, {})
+            land()
         assert is_conflict(raised.value), name
+    add(table, ["heir"], token=2)
     assert ids_of(table) == sorted([*names(20), "heir"])
+
+
+@pytest.mark.parametrize("change", ["append", "replace", "delete", "compact"])
+def test_a_stale_fence_undoes_nothing_and_is_tried_again(
+    table: Table, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of the old holder between the moment a fence looks and the moment it lands."""
+    for k in range(2):
+        add(table, names(10, start=10 * k))
+    real, late = committing.barrier, []
+
+    def barrier(dataset: Any) -> Any:
+        operation = real(dataset)
+        if not late:
+            late.append(change)
+            if change == "compact":
+                # As a zombie's does: its token is stale by now, but it was looked at before.
+                table.ref.open().optimize.compact_files(target_rows_per_fragment=1000)
+            else:
+                new = [lance.fragment.FragmentMetadata.from_json(f) for f in table.write([batch(["late"])])]
+                gone = names(3) if change != "append" else []
+                new = new if change != "delete" else []
+                late_one = replacing(dataset, new, gone) if gone else lance.LanceOperation.Append(new)
+                committing.commit_operation(dataset, late_one, {})
+        return operation
+
+    monkeypatch.setattr(committing, "barrier", barrier)
+    table.fence(2)
+    expected = names(20)[3 if change in ("replace", "delete") else 0 :]
+    assert ids_of(table) == sorted([*expected, *(["late"] if change in ("append", "replace") else [])])
+
+
+def test_a_fence_of_a_table_without_rows(table: Table) -> None:
+    held = table.schema
+    table.fence(2)
+    add(table, names(3), token=2)
+    table.delete_ids(names(3), token=2, properties={})
+    table.fence(3)
+    add(table, names(5), token=3)
+    assert table.schema.equals(held, check_metadata=True) and ids_of(table) == names(5)
 
 
 def test_a_fence_keeps_rows_indexes_and_schema(table: Table) -> None:
     add(table, names(300))
     table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5))
     before, held = table.ref.open(), table.schema
+    row_ids = before.to_table(columns=["_rowid", "id"])
     table.fence(7)
     after = table.ref.open()
+    assert after.to_table(columns=["_rowid", "id"]) == row_ids
     assert table.schema.equals(held, check_metadata=True) and ids_of(table) == names(300)
     assert {i.name for i in after.describe_indices()} == {i.name for i in before.describe_indices()} != set()
-    assert after.has_stable_row_ids and after.stats.index_stats("id_idx")["num_unindexed_rows"] == 0
+    assert after.has_stable_row_ids
+    assert [after.stats.index_stats(i)["num_unindexed_rows"] for i in ("id_idx", "latent_idx")] == [0, 0]
 
 
 def test_upserts_of_the_same_keys_from_many_writers(tmp_path: Path) -> None:
