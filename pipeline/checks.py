@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.codec import CodecRef
+from pipeline.filters import Filters
 from pipeline.steps.compare import MAX_COMPARED, other_codec, ported_name
 from pipeline.steps.components import check_components, component_names
 from pipeline.steps.compose import composed_names
 from pipeline.steps.fit import direction_name
 from pipeline.store.store import Store
+from pipeline.store.table import Table
 from schemas.errors import JobError, Problem
 from schemas.job import Job, did_you_mean
 from schemas.steps import (
@@ -66,8 +68,11 @@ def check_steps(
     """Every problem of every step."""
     known = Known(job, codec, labels, store, has_rows, stored=_stored_directions(job, store))
     known.directions = {n for n, prints in known.stored.items() if codec is not None and codec.fingerprint in prints}
+    filters = Filters(_latents(known), codec.latent if codec else None, labels)
     for i, step in enumerate(job.steps):
-        yield from _check(step, f"steps.{i} ({step.stage})", known)
+        at = f"steps.{i} ({step.stage})"
+        yield from _check(step, at, known)
+        yield from filters.check(step, at)
 
 
 def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
@@ -299,10 +304,8 @@ def _trust(trust: TrustRegion | None, at: str, known: Known) -> Iterator[Problem
 
 def _encode(step: EncodeStep, known: Known) -> Iterator[Problem]:
     """An existing latents table must fit what this run would write."""
-    if known.store is None or known.codec is None:
-        return
-    table = known.store.latents(known.job.dataset, known.codec.fingerprint)
-    if not table.exists():
+    table = _latents(known)
+    if table is None:
         return
     schema = table.schema
     held = "float16" if str(schema.field("latent").type.value_type) == "halffloat" else "float32"
@@ -316,6 +319,13 @@ def _encode(step: EncodeStep, known: Known) -> Iterator[Problem]:
             "keep the label columns and types as they were (labels.columns, labels.types), or use another dataset name"
         )
         yield Problem("source.labels", ", ".join(changed), "these labels are not those of the table.", fix)
+
+
+def _latents(known: Known) -> Table | None:
+    if known.store is None or known.codec is None:
+        return None
+    table = known.store.latents(known.job.dataset, known.codec.fingerprint)
+    return table if table.exists() else None
 
 
 def _stored_directions(job: Job, store: Store | None) -> dict[str, set[str]]:

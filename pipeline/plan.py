@@ -186,8 +186,16 @@ def _line(
             )
         case _:
             rows_known = latents is not None and (listing is None or not listing.tally.todo().any())
-            total = latents.count_rows(getattr(step, "where", None)) if rows_known and latents else None
+            total = _selected(step, latents) if rows_known and latents else None
             limit = getattr(step, "limit", None)
             if step.stage in ("report", "render"):
                 return StepPlan(name, step.stage, note=f"to {step.to}")
             return StepPlan(name, step.stage, min(total, limit) if total is not None and limit else total)
+
+
+def _selected(step: Step, latents: Table) -> int | None:
+    """Rows that the step's filter leaves; None where it needs columns that steps above have yet to write."""
+    try:
+        return latents.count_rows(getattr(step, "where", None))
+    except JobError:  # the filter itself was found good by `check_steps`
+        return None

@@ -94,7 +94,7 @@ def list_measurements(
     if newest is None:
         return []
     columns = ["step", "metric", "subject", "target", "value", "low", "high", "n", "unit", "threshold", "status"]
-    asked = f" AND ({where})" if where else ""
+    asked = f" AND {table.clause(where)}" if where else ""
     return _rows(table, [*columns, "message"], where=f"{mine} AND run_id = '{newest['run_id']}'{asked}")
 
 

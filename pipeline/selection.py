@@ -39,7 +39,8 @@ Selecting = (
 
 def selection_clause(step: Selecting, table: Table, version: int) -> str | None:
     """The filter of a step's `where`, `ids` and `limit`; None selects every row. Raises JobError for ids the table lacks."""
-    clauses = [f"({step.where})"] if step.where else []
+    where = table.clause(step.where, version, field=f"{step.name}.where")
+    clauses = [where] if where else []
     if step.ids is not None:
         table.take(step.ids, ["id"], version=version)  # names the ids that are missing
         clauses.append(id_in(step.ids))

@@ -122,7 +122,7 @@ def _latents_of(ids: list[str], latents: Table, version: int) -> Floats:
 
 def _write(step: ProjectStep, ctx: Context, positions: Positions) -> None:
     latents = ctx.latents
-    fields = position_fields(str(step.name), tuple(dict.fromkeys(("pca", *step.methods))))
+    fields = position_fields(str(step.name), step.methods)
     for one in fields:
         if one.name in latents.schema.names and not is_computed(latents.schema.field(one.name)):
             raise JobError.one(

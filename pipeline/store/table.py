@@ -63,9 +63,9 @@ class Table:
         with asking(self.uri, "counting"):
             return int(dataset.count_rows(filter=clause))
 
-    def check_where(self, where: str | None) -> None:
-        """Raises JobError for a filter this table does not understand; reads no rows."""
-        checked(self.ref.open(), where)
+    def clause(self, where: str | None, version: int | None = None, *, field: str = "where") -> str | None:
+        """The filter in parentheses, ready to be joined with others. Raises JobError as `count_rows`; reads no rows."""
+        return checked(self.ref.open(version), where, field=field)
 
     def scan(
         self,

@@ -1,11 +1,12 @@
 """Filters that users write. Planned before anything is read, so a wrong one is a JobError that names it."""
 
 import re
+import uuid
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.store.engine import EngineError, asking, brief, is_io
+from pipeline.store.engine import MEMORY, EngineError, asking, brief, creating, is_io, lance, session
 from schemas.errors import JobError
 from schemas.job import did_you_mean
 
@@ -37,6 +38,16 @@ def checked(dataset: Any, where: str | None, *, field: str = "where") -> str | N
                 raise
         raise JobError.one(field, _shown(where), *_reason(where, error, dataset.schema)) from error
     return f"({where})"
+
+
+def checked_by_columns(columns: pa.Schema, where: str | None, *, field: str = "where") -> str | None:
+    """The same for a table that is not there yet: an empty one of these columns is asked, in this process's memory."""
+    if where is None:
+        return None
+    uri = f"{MEMORY}latentmill-filters-{uuid.uuid4().hex}"
+    with creating():
+        empty = lance.write_dataset(columns.empty_table(), uri, session=session())
+    return checked(empty, where, field=field)
 
 
 def both(first: str | None, second: str | None) -> str | None:

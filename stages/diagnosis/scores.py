@@ -17,6 +17,12 @@ Floats = npt.NDArray[np.float64]
 MAD_TO_STD = 1.4826
 
 
+def score_names(chosen: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are written when these scores of a diagnose step are chosen: one each and `anomaly`, or none."""
+    columns = {"typicality": TYPICALITY, "mahalanobis": MAHALANOBIS, "reconstruction": RECONSTRUCTION}
+    return (*(columns[name] for name in chosen), ANOMALY) if chosen else ()
+
+
 @dataclass(frozen=True)
 class Scale:
     """Median and robust deviation of a score over the dataset's sample. A deviation of 0 puts every row at 0."""

@@ -19,9 +19,14 @@ def column_names(step: str, method: str) -> tuple[str, str]:
     return first, second
 
 
+def all_names(step: str, methods: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a step, two a method; those of PCA always."""
+    return tuple(name for m in dict.fromkeys(("pca", *methods)) for name in column_names(step, m))
+
+
 def position_fields(step: str, methods: tuple[str, ...]) -> tuple[pa.Field, ...]:
-    """The computed columns of a step, two a method."""
-    return tuple(computed_field(name, pa.float32(), by="project") for m in methods for name in column_names(step, m))
+    """The computed columns of a step, two a method; PCA's always."""
+    return tuple(computed_field(name, pa.float32(), by="project") for name in all_names(step, methods))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def test_golden_plan_of_the_example(
     command = [sys.executable, str(root / "examples" / f"{name}.py"), "--out", str(data)]
     subprocess.run([*command, "--count", "40"], check=True, capture_output=True)
     images, labels = f"{data}/images/*", f"{data}/labels.csv"
-    places = {"source.images": images, "source.labels": labels, "store": str(tmp_path / "store")}
+    uri = "source.labels.uri" if name == "digits" else "source.labels"  # digits declares types beside it
+    places = {"source.images": images, uri: labels, "store": str(tmp_path / "store")}
     job, _ = load_job(root / "examples" / f"{name}.yaml", overrides=[f"{k}={v}" for k, v in places.items()])
     if hasattr(job.codec, "weights") and job.codec.weights:
         places["codec.weights"] = str(tmp_path / "codec")

@@ -185,7 +185,7 @@ def test_ids_with_quotes(table: Table) -> None:
     ],
 )
 def test_a_wrong_filter_is_a_job_error_that_names_it(table: Table, where: str, said: str) -> None:
-    for ask in (table.count_rows, table.check_where, lambda w: table.scan(where=w)):
+    for ask in (table.count_rows, table.clause, lambda w: table.scan(where=w)):
         with pytest.raises(JobError) as raised:
             ask(where)
         assert said in str(raised.value) and raised.value.problems[0].field == "where"
