@@ -101,7 +101,7 @@ def main() -> None:
         "Latentmill exact": measure(ours(exact=True), queries, truth),
     }
     for kind in ("ivf_flat", "ivf_hnsw_sq"):
-        table.build_vector_index(IndexStep(kind=kind))
+        table.build_vector_index(IndexStep(kind=kind), token=1)
         measured[f"Latentmill {kind}"] = measure(ours(), queries, truth)
     exact = measured["Latentmill exact"].recall
     assert exact > 0.999, f"exact search found {exact:.4f} of the true neighbours"

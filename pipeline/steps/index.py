@@ -14,7 +14,7 @@ def index(step: IndexStep, ctx: Context) -> dict[str, Any]:
     rows = latents.count_rows()
     ctx.started_step(step, total=rows)
     latents.fence(ctx.lease.token)
-    report = latents.build_vector_index(step)
+    report = latents.build_vector_index(step, token=ctx.lease.token)
     if step.min_recall is not None and report.recall is not None and report.recall < step.min_recall:
         raise StoreError(
             f"recall@10 of the {report.kind} index is {report.recall:.3f}, below min_recall = {step.min_recall}. "

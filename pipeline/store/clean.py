@@ -1,7 +1,8 @@
 """Keeping a table small: files of killed writers, versions nobody needs, fragments that are too small.
 
 Everything here is for the lease holder. Data files that no version refers to belong to writers that died, or to zombies
-whose commits are fenced off anyway; with the lease held and before this run writes, nobody needs them.
+whose commits are fenced off anyway; with the lease held and before this run writes, nobody needs them. Files of an index are
+kept for a day: no fence stops a zombie's index commit, and an index without its files fails every search.
 Tagged versions (the catalog's) survive.
 """
 
@@ -20,6 +21,8 @@ from pipeline.store.splits import row_bytes
 TARGET_BYTES = 256 * 2**20
 MAX_SOURCE_BYTES = 8 * 2**30
 TIDY_EVERY = 64
+INDEX_AGE = timedelta(days=1)
+"""How long files of an index that no version refers to are kept: longer than a build goes on, paused or not."""
 _OWNED = ("data/", "_deletions/", "_indices/", "_transactions/")
 
 
@@ -33,21 +36,21 @@ class Cleaned:
 
 
 def clean_orphans(ref: TableRef, older_than: timedelta, *, token: int) -> Cleaned:
-    """Removes files that no version refers to and that were last written before `older_than` ago.
+    """Removes files that no version refers to and that were last written before `older_than` ago (an index's: before a day).
 
     Call it with the lease held, before this run writes anything (or with an age greater than the run's). Lists the whole
     table folder and reads every manifest. Raises LeaseLost for a stale token.
     """
     dataset = ref.open()
     check_token(dataset, ref, token)
-    before = datetime.now(UTC) - older_than
+    now = datetime.now(UTC)
     with asking(ref.uri, "cleaning"):
         # Listed first: a file that is committed in between is tracked by the time we look.
         listed = [
             (path, size)
             for batch in dataset.all_files()
             for path, size, at in _files(batch)
-            if path.startswith(_OWNED) and at < before
+            if path.startswith(_OWNED) and at < now - _spared(path, older_than)
         ]
         kept = {path for batch in ref.open().tracked_files() for path in batch.column("path").to_pylist()}
         orphans = [(path, size) for path, size in listed if path not in kept]
@@ -55,6 +58,10 @@ def clean_orphans(ref: TableRef, older_than: timedelta, *, token: int) -> Cleane
         for path, _ in orphans:
             files.delete_file(path)
     return Cleaned(files=len(orphans), bytes=sum(size for _, size in orphans))
+
+
+def _spared(path: str, older_than: timedelta) -> timedelta:
+    return max(older_than, INDEX_AGE) if path.startswith("_indices/") else older_than
 
 
 def trim_versions(ref: TableRef, *, keep: int, older_than: timedelta, token: int) -> Cleaned:

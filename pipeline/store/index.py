@@ -3,6 +3,9 @@
 Recall is measured on stored rows against exact search every time, because on data without structure every approximate
 index is poor. When the number of probes is not given, it is doubled until the recall reaches the goal.
 An index that still fits is extended by the rows added since, instead of being built again.
+
+Lance's index commits conflict with no fence, so the token is looked at before each. One that lands behind a fence all the same
+describes rows that are there; `clean` leaves its files alone.
 """
 
 import time
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.store.commit import check_token
 from pipeline.store.engine import asking
 from pipeline.store.query import FLAT, IndexSettings, save_settings, search, settings_of, vector_column
 from pipeline.store.recall import exact_neighbours, matrix, recall
@@ -52,20 +56,23 @@ class IndexReport:
     unindexed_labels: tuple[str, ...]
 
 
-def build_index(ref: TableRef, spec: IndexStep) -> IndexReport:
-    """Builds or extends what `spec` asks for, measures it, and leaves the settings that searches then use."""
+def build_index(ref: TableRef, spec: IndexStep, *, token: int) -> IndexReport:
+    """Builds or extends what `spec` asks for, measures it, and leaves the settings that searches then use.
+
+    Raises LeaseLost for a stale token.
+    """
     started = time.perf_counter()
     dataset = ref.open()
     rows = dataset.count_rows()
-    scalar, left_out = _scalar_indexes(ref)
+    scalar, left_out = _scalar_indexes(ref, token)
     kind = spec.kind if spec.kind != "auto" else ("flat" if rows < AUTO_ROWS else "ivf_hnsw_sq")
-    how = _vector_index(ref, kind, spec.metric, rows)
+    how = _vector_index(ref, kind, spec.metric, rows, token)
     settings = IndexSettings(kind, spec.metric, spec.nprobes, REFINE.get(kind))
     measured, queries = 1.0, 0
     if kind != "flat" and rows:
         settings, measured, queries = _measured(ref.open(), settings, spec)
     with asking(ref.uri, "writing index settings of"):
-        if settings_of(dataset := ref.open()) != settings:
+        if settings_of(dataset := _held(ref, token)) != settings:
             save_settings(dataset, settings)
     return IndexReport(
         kind, spec.metric, how, rows, round(time.perf_counter() - started, 3), measured, queries,
@@ -73,9 +80,16 @@ def build_index(ref: TableRef, spec: IndexStep) -> IndexReport:
     )  # fmt: skip
 
 
-def _vector_index(ref: TableRef, kind: str, metric: str, rows: int) -> str:
-    """Leaves the table with a fresh index of this kind, or none for flat; returns how."""
+def _held(ref: TableRef, token: int) -> Any:
+    """The table as it is now, which `token` may still change."""
     dataset = ref.open()
+    check_token(dataset, ref, token)
+    return dataset
+
+
+def _vector_index(ref: TableRef, kind: str, metric: str, rows: int, token: int) -> str:
+    """Leaves the table with a fresh index of this kind, or none for flat; returns how."""
+    dataset = _held(ref, token)
     column = vector_column(dataset.schema)
     name = f"{column}_idx"
     held = settings_of(dataset)
@@ -94,7 +108,7 @@ def _vector_index(ref: TableRef, kind: str, metric: str, rows: int) -> str:
         save_settings(dataset, FLAT)  # until the new index is there and measured, searches are exact
         dim = dataset.schema.field(column).type.list_size
         extra = {"num_sub_vectors": sub_vectors(dim)} if kind == "ivf_pq" else {}
-        ref.open().create_index(column, kind.upper(), name=name, metric=metric, replace=True, **extra)
+        _held(ref, token).create_index(column, kind.upper(), name=name, metric=metric, replace=True, **extra)
     return "built"
 
 
@@ -103,9 +117,9 @@ def sub_vectors(dim: int) -> int:
     return max((m for m in range(1, dim // 4 + 1) if dim % m == 0), default=1)
 
 
-def _scalar_indexes(ref: TableRef) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _scalar_indexes(ref: TableRef, token: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """BTREE on id and numbers, BITMAP on bools and categories; existing ones are extended."""
-    dataset = ref.open()
+    dataset = _held(ref, token)
     wanted = {"id": "BTREE"}
     left_out = []
     for field in dataset.schema.field("labels").type if "labels" in dataset.schema.names else ():
@@ -120,7 +134,7 @@ def _scalar_indexes(ref: TableRef) -> tuple[tuple[str, ...], tuple[str, ...]]:
             dataset.optimize.optimize_indices(index_names=present)
         for path, kind in wanted.items():
             if f"{path}_idx" not in there:
-                ref.open().create_scalar_index(path, kind, name=f"{path}_idx")
+                _held(ref, token).create_scalar_index(path, kind, name=f"{path}_idx")
     return tuple(sorted(wanted)), tuple(left_out)
 
 

@@ -210,9 +210,9 @@ class Table:
         """Removes old versions but for the newest `keep` and the tagged ones."""
         return clean.trim_versions(self.ref, keep=keep, older_than=older_than, token=token)
 
-    def build_vector_index(self, spec: IndexStep) -> index.IndexReport:
-        """Builds or extends the vector index and the scalar indexes, and measures recall@10. For the lease holder."""
-        return index.build_index(self.ref, spec)
+    def build_vector_index(self, spec: IndexStep, *, token: int) -> index.IndexReport:
+        """Builds or extends the vector index and the scalar indexes, and measures recall@10. Raises LeaseLost for a stale token."""
+        return index.build_index(self.ref, spec, token=token)
 
     def indexed(self, version: int | None = None) -> bool:
         """Whether a vector index answers searches, and not a look at every row."""

@@ -123,7 +123,7 @@ def test_encoding_goes_on_beside_a_computed_column(table: Table) -> None:
 def test_compacting_indexing_and_searching_keep_the_column(table: Table) -> None:
     table.put_columns(score(), token=1, properties={})
     add(table, names(5, start=90))
-    table.build_vector_index(IndexStep(kind="flat"))
+    table.build_vector_index(IndexStep(kind="flat"), token=1)
     table.put_columns(score(), token=1, properties={})
     assert table.compact(token=1) and held(table) == expected(table)
     table.put_columns(score(twice), token=1, properties={})
@@ -151,7 +151,7 @@ class Some:
 
 
 def test_some_rows_of_a_column_are_replaced_and_its_indexes_know(table: Table) -> None:
-    table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5))
+    table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5), token=1)
     before, version = _latents(table), table.version
     chosen = (names(1)[0], *names(2, start=31))
     table.put_columns(Some(chosen), token=1, properties={})

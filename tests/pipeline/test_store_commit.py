@@ -151,7 +151,7 @@ def test_replacing_more_ids_than_a_filter_takes(table: Table) -> None:
 
 def test_replace_with_indexes_and_rows_the_indexes_do_not_know(table: Table) -> None:
     add(table, names(600))
-    table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5))
+    table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5), token=1)
     add(table, names(10, start=600))
     changed = [*names(5), *names(5, start=605)]
     add(table, changed, source_version="v2", replaces=changed)
@@ -308,7 +308,7 @@ def test_a_fence_of_a_table_without_rows(table: Table) -> None:
 
 def test_a_fence_keeps_rows_indexes_and_schema(table: Table) -> None:
     add(table, names(300))
-    table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5))
+    table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5), token=1)
     before, held = table.ref.open(), table.schema
     row_ids = before.to_table(columns=["_rowid", "id"])
     table.fence(7)

@@ -79,7 +79,7 @@ def test_a_store_in_a_bucket_from_lease_to_search(s3: S3) -> None:
         table = fenced(store, lease.token)
         add(table, names(60), token=lease.token)
         add(table, names(20), token=lease.token, source_version="v2", replaces=names(20))
-        table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5))
+        table.build_vector_index(IndexStep(kind="ivf_flat", recall_queries=5), token=lease.token)
         store.swap("faces", FINGERPRINT, table.name, table.version, "r", token=lease.token)
     again = Store.open(uri, options=opts, create=False)
     entry = again.current("faces")
