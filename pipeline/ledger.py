@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
+from schemas.errors import FailureCode
 from stages.row_hash import hash_structs
 
 BUCKETS = 64
@@ -23,7 +25,9 @@ SPILL_BYTES = 4 * 2**20
 RECORD = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("version", "<u8"), ("position", "<u8"), ("labels", "<u8")])
 NO_ADDRESS = 2**64 - 1
 NOT_COMPARED = 0
-"""Instead of the hash of a row's labels: it has none, or they could not be read."""
+"""Instead of the hash of a row's labels: it has none."""
+UNREADABLE = 2**64 - 1
+"""Instead of it: they could not be read. In failures: that is why the image failed."""
 
 Records = npt.NDArray[np.void]
 
@@ -53,13 +57,15 @@ class Tally:
     relabelled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     """Per position: done, but the row's labels are not those of the listing."""
     unreadable: int = 0  # done, but the listing's labels could not be read: the row keeps its own
+    mended: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """Per position: failed because its labels could not be read, and now they can (or it has none): it is to be done."""
     addresses: npt.NDArray[np.uint64] | None = None
     """Per position: where the row lies in the latents table, NO_ADDRESS where it is not done. When asked for."""
 
     def todo(self, *, retry_failures: bool = False) -> npt.NDArray[np.bool_]:
         """A mask over positions: what is to be done."""
         done = [Status.DONE] if retry_failures else [Status.DONE, Status.FAILED]
-        return ~np.isin(self.status, done)
+        return ~np.isin(self.status, done) | self.mended
 
 
 class Ledger:
@@ -86,7 +92,10 @@ class Ledger:
         self._sides["listed"].add(batch)
 
     def add_table(self, name: str, rows: Iterator[pa.RecordBatch]) -> None:
-        """Adds what `latents` or `failures` holds: batches with `id`, `source_version`, and of latents `_rowaddr` if asked for."""
+        """Adds what `latents` or `failures` holds: batches with `id` and `source_version`.
+
+        Of latents also `labels` and, if asked for, `_rowaddr`; of failures `error`, to tell which labels were mended.
+        """
         for batch in rows:
             self._sides[name].add(batch)
 
@@ -95,7 +104,8 @@ class Ledger:
         return self._sides["listed"].rows
 
     def reconcile(self) -> Tally:
-        tally = Tally(np.zeros(self.listed, np.uint8), relabelled=np.zeros(self.listed, bool))
+        none = np.zeros(self.listed, bool)
+        tally = Tally(np.zeros(self.listed, np.uint8), relabelled=none, mended=none.copy())
         if self._addresses:
             tally.addresses = np.full(self.listed, NO_ADDRESS, np.uint64)
         for bucket in range(BUCKETS):
@@ -155,13 +165,16 @@ class _Side:
 
 
 def _label_hashes(batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
-    if "labels" not in batch.schema.names:
-        return np.full(batch.num_rows, NOT_COMPARED, np.uint64)
-    hashes = hash_structs(batch.column("labels"))
-    if "label_error" in batch.schema.names:
-        readable = batch.column("label_error").is_null().to_numpy(zero_copy_only=False)
-        hashes = np.where(readable, hashes, np.uint64(NOT_COMPARED))
-    return hashes
+    names = batch.schema.names
+    hashes = hash_structs(batch.column("labels")) if "labels" in names else None
+    if hashes is None:
+        hashes = np.full(batch.num_rows, NOT_COMPARED, np.uint64)
+    unreadable = np.zeros(batch.num_rows, bool)
+    if "label_error" in names:  # a listing
+        unreadable = batch.column("label_error").is_valid().to_numpy(zero_copy_only=False)
+    elif "error" in names:  # failures
+        unreadable = pc.equal(batch.column("error"), str(FailureCode.UNREADABLE_LABEL)).to_numpy(zero_copy_only=False)
+    return np.where(unreadable, np.uint64(UNREADABLE), hashes)
 
 
 def _join(tally: Tally, listed: Records, latents: Records, failures: Records) -> None:
@@ -173,7 +186,7 @@ def _join(tally: Tally, listed: Records, latents: Records, failures: Records) ->
     tally.duplicates += [int(p) for p in repeats["position"][: max(room, 0)]]
 
     in_latents, same_latent, at = _match(listed, latents)
-    in_failures, same_failure, _ = _match(listed, failures)
+    in_failures, same_failure, failure_at = _match(listed, failures)
     status = np.full(len(listed), Status.NEW, np.uint8)
     status[in_failures] = Status.CHANGED_FAILED
     status[in_latents] = Status.CHANGED
@@ -183,6 +196,9 @@ def _join(tally: Tally, listed: Records, latents: Records, failures: Records) ->
     tally.status[position] = status
     tally.status[repeats["position"].astype(np.int64)] = Status.DONE
     _compare_labels(tally, position[same_latent], listed[same_latent], latents[at[same_latent]])
+    failed = status == Status.FAILED
+    for_labels = failures["labels"][failure_at[failed]] == UNREADABLE
+    tally.mended[position[failed]] = for_labels & (listed["labels"][failed] != UNREADABLE)
     if tally.addresses is not None:
         tally.addresses[position[same_latent]] = latents["position"][at[same_latent]]
     tally.stale_failures += position[in_failures & in_latents & (status != Status.FAILED)].tolist()
@@ -193,7 +209,7 @@ def _join(tally: Tally, listed: Records, latents: Records, failures: Records) ->
 
 def _compare_labels(tally: Tally, position: npt.NDArray[np.int64], listed: Records, rows: Records) -> None:
     comparable = rows["labels"] != NOT_COMPARED
-    readable = listed["labels"] != NOT_COMPARED
+    readable = listed["labels"] != UNREADABLE
     tally.relabelled[position] = comparable & readable & (listed["labels"] != rows["labels"])
     tally.unreadable += int((comparable & ~readable).sum())
 

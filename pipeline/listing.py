@@ -171,7 +171,7 @@ def _reconcile(
         extra = [*(["labels"] if same else []), *([ADDRESS] if addresses else [])]
         ledger.add_table("latents", latents.scan([*columns, *extra]))
     if failures is not None and failures.exists():
-        ledger.add_table("failures", failures.scan(columns))
+        ledger.add_table("failures", failures.scan([*columns, "error"]))
     tally = ledger.reconcile()
     if tally.doubled:
         raise AccountingError(

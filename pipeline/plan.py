@@ -166,11 +166,13 @@ def _line(
             return StepPlan(name, step.stage, step.steps, done, step.steps - done, note="optimiser steps")
         case EncodeStep() if listing is not None:
             todo = listing.tally.todo(retry_failures=retry_failures)
-            failed = listing.tally.counts[Status.FAILED]
+            mended = int(listing.tally.mended.sum())
+            failed = listing.tally.counts[Status.FAILED] - mended
             changed = listing.tally.counts[Status.CHANGED] + listing.tally.counts[Status.CHANGED_FAILED]
             relabelled = int(listing.tally.relabelled.sum())
             notes = [
                 f"{failed} failed before" if failed and not retry_failures else "",
+                f"{mended:,} whose labels can be read now" if mended else "",
                 f"{changed} changed" if changed else "",
                 f"{relabelled:,} with new labels" if relabelled else "",
             ]

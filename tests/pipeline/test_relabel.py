@@ -110,6 +110,30 @@ def test_labels_that_cannot_be_read_leave_the_old_ones(encoded: Path) -> None:
     assert any("1 encoded images keep theirs" in e.message for e in events if isinstance(e, Notice))
 
 
+def test_an_image_that_failed_for_its_label_is_done_once_the_label_is_mended(tmp_path: Path) -> None:
+    """A broken picture beside it stays failed: only what the new labels may change is tried again."""
+    make_images(tmp_path, 12)
+    (tmp_path / "images" / image_id(7)).write_bytes(b"no picture")
+    bad = {image_id(3), image_id(5), image_id(7), image_id(8)}
+    edit(tmp_path, lambda row: row | {"shade": "dark"} if row["id"] in bad else row)
+    assert run(tmp_path).steps["encode"]["in_failures"] == 4
+    assert make_plan(job(tmp_path)).steps[0].todo == 0, "nothing was mended yet"
+
+    still = {image_id(8)}
+    edit(tmp_path, lambda row: row | {"shade": "0.5"} if row["id"] in bad - still else row)
+    step = make_plan(job(tmp_path)).steps[0]
+    assert (step.todo, step.note) == (3, "1 failed before, 3 whose labels can be read now")
+    counts = run(tmp_path).steps["encode"]
+    assert (counts["encoded"], counts["in_latents"], counts["in_failures"]) == (2, 10, 2)
+    assert stored(tmp_path)[image_id(3)]["labels"]["shade"] == 0.5
+    failed = {row["id"]: row["error"] for row in rows_of(tmp_path / "store", "failures").to_pylist()}
+    assert failed == {image_id(7): "not_an_image", image_id(8): "unreadable_label"}
+
+    edit(tmp_path, lambda row: None if row["id"] in still else row)
+    assert run(tmp_path).steps["encode"]["in_latents"] == 11, "an image without a label row has none to misread"
+    assert make_plan(job(tmp_path)).steps[0].todo == 0
+
+
 def test_an_old_reader_sees_the_old_labels_and_a_new_one_the_new(encoded: Path) -> None:
     store = Store.open(str(encoded / "store"))
     entry = store.current("shapes")
