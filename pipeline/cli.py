@@ -87,7 +87,9 @@ def plan(
 def run(
     job: JobPath,
     overrides: Overrides = None,
-    executor: Annotated[str | None, typer.Option(help="local or ray; the job's own settings of it are kept.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="local or ray; the job's own settings of that one are kept.")
+    ] = None,
     retry_failures: Annotated[
         bool, typer.Option("--retry-failures", help="Try images again that failed before.")
     ] = False,
@@ -99,9 +101,7 @@ def run(
     from pipeline.run import run_job
     from pipeline.show import show_run
 
-    if executor is not None:
-        overrides = [*(overrides or []), f"executor={{kind: {executor}}}"]
-    parsed, text = load_job(job, overrides=overrides)
+    parsed, text = load_job(job, overrides=overrides, executor=executor)
     with stdout_for_results(), show_progress("json" if as_json else "auto") as report:
         result = run_job(parsed, report=report, given=text, retry_failures=retry_failures)
     show_run(result, as_json=as_json)

@@ -121,6 +121,9 @@ def _encoded(view: DatasetView, image: str) -> npt.NDArray[np.float32]:
         data = artifacts.read_bytes(image)
     except FileNotFoundError:
         raise JobError.one("--image", image, "there is no such file.", "give the path or URL of a picture") from None
+    except OSError as error:  # a folder, a name no disk takes, no permission
+        reason = f"cannot be read: {error.strerror or type(error).__name__}."
+        raise JobError.one("--image", image, reason, "give the path or URL of a picture") from None
     decoded = decode(data, preprocess=spec.preprocess, max_pixels=10**9, max_bytes=2**31, uri=image)
     if isinstance(decoded, RowFailure):
         raise JobError.one("--image", image, f"{decoded.code}: {decoded.message}.", "give another picture")

@@ -114,6 +114,21 @@ def test_exit_code_2_tells_field_value_and_fix(done: Path) -> None:
     assert latentmill("query", cwd=done).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan", "job.yaml", "--set", "source.images=[1"), "--set source.images"),
+        (("query", "--image", "images"), "--image = 'images': cannot be read: Is a directory"),
+        (("query", "--image", "x" * 300), "cannot be read: File name too long"),
+        (("query", "--image", "absent.png"), "there is no such file"),
+    ],
+)
+def test_what_cannot_be_read_is_a_message(done: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = latentmill(*arguments, cwd=done)
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
+    assert said in result.stderr and "Fix:" in result.stderr
+
+
 def test_exit_code_3_when_too_many_failed(tmp_path: Path) -> None:
     make_images(tmp_path, 12)
     spoil(tmp_path, 3)
