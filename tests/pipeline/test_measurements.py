@@ -9,6 +9,7 @@ from pipeline.context import Context
 from pipeline.measurements import read_measurements, store_measurements
 from pipeline.run import run_job
 from pipeline.store.store import Store
+from schemas.errors import JobError
 from schemas.job import Job
 from schemas.measurements import Measurement
 from schemas.steps import FitStep
@@ -29,3 +30,5 @@ def test_written_replaced_and_listed(tmp_path):
     shown = CliRunner().invoke(app, ["measurements", "--store", job.store, "--json"])
     (row,) = json.loads(shown.stdout)
     assert (row["metric"], row["value"], row["n"], row["status"]) == ("effect", 2.5, 7, "ok")
+    inside = CliRunner().invoke(app, ["measurements", "--store", job.store, "--where", "false) OR (true"])
+    assert isinstance(inside.exception, JobError) and "not closed" in str(inside.exception)
