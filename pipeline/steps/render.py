@@ -1,37 +1,38 @@
 """The render step: code sets → codes → decoded pictures → files and renders rows, skipping what is there already.
 
-Data's way: groups of selected rows (a group is what shares a picture or shard) → codes → those whose recipe is not in the
-renders table yet → decode on the actor pool → draw, encode, write → the driver commits rows.
+Data's way: groups of selected rows (a group is what shares a picture or shard) → codes whose recipe is not in the renders
+table yet (`pipeline.undrawn`) → decode on the actor pool → draw, encode, write → the driver commits rows. Each code that
+was to be drawn must come back in one receipt; those that do not are done again, and a run that cannot get them fails.
 """
 
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
-from pipeline import artifacts
 from pipeline.code_set import CodeSet
 from pipeline.codec import OnWorker
 from pipeline.context import Context
 from pipeline.executors.base import MapJob, Receipt
 from pipeline.render import RenderSink
-from pipeline.selection import id_in
 from pipeline.store.table import Table
-from schemas.errors import JobError
+from pipeline.undrawn import Mask, splits_of, undrawn
+from schemas.errors import AccountingError, JobError
 from schemas.steps import RenderStep
 from schemas.tables import RENDERS
-from stages.render_plan import RenderPlan, check_render, codes_of, group_rows, pending, render_ids
+from stages.render_plan import RenderPlan, check_render
 from stages.stage import MapStage
 
-SPLIT_BYTES = 32 * 2**20
+ROUNDS = 3
 COMMIT_ROWS = 5000
 
 
 def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
-    """Runs the step; returns how many codes were drawn, were there, and could not be drawn."""
+    """Runs the step; returns how many codes were drawn, were there, and could not be drawn.
+
+    Raises AccountingError when codes that were to be drawn come back from no worker.
+    """
     code_sets = [ctx.code_sets[str(s.name)] for s in ctx.job.code_sets_of(step)]
     plan = _plan(step, ctx, code_sets)
     if problems := list(check_render(plan)):
@@ -40,9 +41,37 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
     renders.create(RENDERS)
     renders.fence(ctx.lease.token)
     renders.clean_orphans(timedelta(0), token=ctx.lease.token)
-    splits = CodeSplits(plan, tuple(code_sets), renders, renders.version, batch_rows=_batch_rows(plan))
-    total = sum(shape.end_seq - shape.first_seq for shape in plan.code_sets)
-    ctx.started_step(step, total=total)
+    total = plan.code_sets[-1].end_seq
+    every = splits_of(plan, code_sets, np.ones(total, np.bool_), batch_rows=_batch_rows(plan))
+    todo = undrawn(every, renders, ctx.executor)
+    asked = int(todo.sum())
+    ctx.started_step(step, total=asked, already=total - asked)
+    commits = _Commits(renders, ctx, todo)
+    for again in range(ROUNDS):
+        if not commits.todo.any():
+            break
+        if again:
+            ctx.notice(f"{step.name}: {int(commits.todo.sum())} codes came back from no worker; doing them again")
+        _round(step, ctx, plan, code_sets, commits)
+    if missing := int(commits.todo.sum()):
+        raise AccountingError(
+            f"{asked} codes of {step.name} were to be drawn, but {missing} came back from no worker, {ROUNDS} times. "
+            "Run the same command again: it draws what is missing. If they stay away, please report it."
+        )
+    return {
+        "codes": commits.codes,
+        "written": commits.codes - commits.failed,
+        "failed": commits.failed,
+        "already": total - asked,
+        "to": step.to,
+        "bytes": commits.bytes,
+    }
+
+
+def _round(step: RenderStep, ctx: Context, plan: RenderPlan, code_sets: list[CodeSet], commits: "_Commits") -> None:
+    """Draws what is to be done, and commits whatever came back, also when something stops it."""
+    splits = splits_of(plan, code_sets, commits.todo, batch_rows=_batch_rows(plan))
+    renders = ctx.store.renders(ctx.job.dataset)
     height, width = plan.picture
     job = MapJob(
         splits=splits,
@@ -51,26 +80,25 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
         batch_rows=splits.batch_rows,
         row_bytes=height * width * 3,
     )
-    commits = _Commits(renders, ctx)
-    for receipt in ctx.executor.map(job):
-        commits.take(receipt)
-        ctx.progress(
-            step,
-            read=ctx.executor.rows_read(),
-            computed=commits.codes,
-            committed=commits.committed,
-            failed=commits.failed,
-            total=total,
-        )
-    commits.flush()
-    return {
-        "codes": commits.codes,
-        "written": commits.codes - commits.failed,
-        "failed": commits.failed,
-        "already": total - commits.codes,
-        "to": step.to,
-        "bytes": commits.bytes,
-    }
+    try:
+        for receipt in ctx.executor.map(job):
+            commits.take(receipt)
+            _tell(step, ctx, commits, read=ctx.executor.rows_read())
+    finally:
+        # A lost lease refuses this commit as any other.
+        commits.flush()
+    _tell(step, ctx, commits)
+
+
+def _tell(step: RenderStep, ctx: Context, commits: "_Commits", *, read: int = 0) -> None:
+    ctx.progress(
+        step,
+        read=read,
+        computed=commits.codes,
+        committed=commits.committed,
+        failed=commits.failed,
+        total=commits.asked,
+    )
 
 
 def _decode(*codec: Any, **options: Any) -> MapStage:
@@ -93,67 +121,26 @@ def _batch_rows(plan: RenderPlan) -> int:
     return max(1, min(256, 16 * 2**20 // (height * width * 3)))
 
 
-@dataclass(frozen=True)
-class CodeSplits:
-    """Whole groups of a render's code sets, as codes still to be drawn. Implements `executors.base.Splits`."""
-
-    plan: RenderPlan
-    code_sets: tuple[CodeSet, ...]
-    renders: Table
-    version: int
-    batch_rows: int
-
-    def __len__(self) -> int:
-        return sum(len(self._cuts(i)) for i in range(len(self.code_sets)))
-
-    def read(self, index: int) -> Iterator[pa.RecordBatch]:
-        for i, code_set in enumerate(self.code_sets):
-            cuts = self._cuts(i)
-            if index < len(cuts):
-                start = cuts[index]
-                stop = min(start + cuts.step, code_set.selection.rows)
-                codes = code_set.expand(start, stop, first_seq=self.plan.code_sets[i].first_seq)
-                todo = codes.filter(pa.array(pending(self.plan, codes, self._done(codes))))
-                yield from (todo.slice(at, self.batch_rows) for at in range(0, todo.num_rows, self.batch_rows))
-                return
-            index -= len(cuts)
-
-    def _cuts(self, i: int) -> range:
-        """First rows of the splits of one code set: whole groups, about 32 MiB of pictures, at least 8 splits if there are."""
-        shape = self.plan.code_sets[i]
-        height, width = self.plan.picture
-        group = group_rows(self.plan.step, shape, self.plan.picture)
-        by_bytes = SPLIT_BYTES // (shape.codes_per_row * height * width * 3)
-        rows = max(1, min(by_bytes, -(-shape.rows // 8)) // group) * group
-        return range(0, shape.rows, rows)
-
-    def _done(self, codes: pa.RecordBatch) -> dict[str, str]:
-        """Recipes of the pictures of `codes` that an earlier run finished, those included that it found impossible."""
-        ids = sorted({i for code in codes_of(codes) for i in render_ids(self.plan, [code])})
-        if not self.renders.count_rows(version=self.version):
-            return {}
-        rows = self.renders.scan(["id", "recipe", "uri"], where=id_in(ids), version=self.version)
-        return {r["id"]: r["recipe"] for batch in rows for r in batch.to_pylist() if _still_there(r["uri"])}
-
-
-def _still_there(uri: str | None) -> bool:
-    """Whether a picture that was written is there. Only asked where asking costs nothing: on this machine's disks."""
-    return uri is None or not artifacts.is_local(uri) or artifacts.exists(uri.split("#", 1)[0])
-
-
 class _Commits:
-    """Commits renders rows as receipts come in; a picture that is drawn again replaces its row."""
+    """Commits renders rows as receipts come in; a picture that is drawn again replaces its row.
 
-    def __init__(self, renders: Table, ctx: Context) -> None:
+    `todo` is a mask over `seq`: the codes that no receipt has brought yet.
+    """
+
+    def __init__(self, renders: Table, ctx: Context, todo: Mask) -> None:
         self._renders, self._ctx = renders, ctx
-        self._seen: set[tuple[int, int]] = set()
         self._waiting: list[Receipt] = []
+        self.todo = todo.copy()
+        self.asked = int(todo.sum())
         self.codes = self.failed = self.bytes = self.committed = 0
 
     def take(self, receipt: Receipt) -> None:
-        if not receipt.rows or set(receipt.ranges) & self._seen:
-            return  # nothing was left to draw, or a split that ran twice
-        self._seen |= set(receipt.ranges)
+        """Adds one receipt, and commits when it is time."""
+        if not receipt.rows or not all(self.todo[a:b].all() for a, b in receipt.ranges):
+            # A split that ran twice, however it was cut. If a part were new it stays out too: the next round draws it.
+            return
+        for a, b in receipt.ranges:
+            self.todo[a:b] = False
         self._waiting.append(receipt)
         self.codes += receipt.rows
         self.failed += receipt.failed
@@ -162,6 +149,7 @@ class _Commits:
             self.flush()
 
     def flush(self) -> None:
+        """Makes everything taken so far visible."""
         waiting, self._waiting = self._waiting, []
         fragments = [f for r in waiting for f in r.fragments.get(self._renders.name, ())]
         if fragments:
