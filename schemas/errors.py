@@ -102,7 +102,10 @@ class LeaseLost(StoreError):
 
 
 class AccountingError(StoreError):
-    """A listed image is in no table, or in two (design §5.1). The run has failed, whatever else went well."""
+    """Books that do not balance: an image in no table or in two (design §5.1), rows that no worker brought back.
+
+    The run has failed, whatever else went well.
+    """
 
 
 class TrainingError(LatentmillError):

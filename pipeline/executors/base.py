@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from schemas.errors import AccountingError
 from stages.stage import MapStage, ReduceStage
 
 State = TypeVar("State")
@@ -105,4 +106,27 @@ def fold_group(splits: Splits, stage: ReduceStage[State], group: range) -> State
     for index in group:
         for batch in splits.read(index):
             state = stage.add(state, batch)
+    return state
+
+
+def merged(stage: ReduceStage[State], states: Iterable[tuple[int, State]], *, count: int) -> State:
+    """The states of `count` groups that arrive in any order, merged in the groups' order: the rounding is always the same.
+
+    A group that arrives again is left out. Raises AccountingError when one never came: a statistic that lacks rows would be
+    wrong and look right.
+    """
+    state = stage.start()
+    waiting: dict[int, State] = {}
+    turn = 0
+    for group, one in states:
+        if group >= turn:
+            waiting[group] = one
+        while turn in waiting:
+            state = stage.merge(state, waiting.pop(turn))
+            turn += 1
+    if turn != count:
+        raise AccountingError(
+            f"{count} groups of rows were to be added up, but number {turn} came back from no worker. "
+            "Run the same command again. If it stays away, please report it."
+        )
     return state

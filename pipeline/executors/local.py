@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline.executors.base import MapJob, Receipt, Splits
+from pipeline.executors.base import MapJob, Receipt, Splits, groups, merged
 from pipeline.executors.device import resolve_device
 from pipeline.executors.folds import folded
 from schemas.executor import LocalExecutor as LocalSpec
@@ -54,10 +54,8 @@ class LocalExecutor:
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         if isinstance(stage, Opens):
             stage.open(self._device)
-        state = stage.start()
-        for folded_group in folded(splits, stage, threads=self._threads):
-            state = stage.merge(state, folded_group)
-        return state
+        states = enumerate(folded(splits, stage, threads=self._threads))
+        return merged(stage, states, count=len(groups(len(splits))))
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
         yield from task(self._device)

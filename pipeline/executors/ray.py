@@ -21,7 +21,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from pipeline.executors.base import MapJob, Receipt, Sink, Splits, fold_group, groups
+from pipeline.executors.base import MapJob, Receipt, Sink, Splits, fold_group, groups, merged
 from pipeline.executors.counter import Counter
 from pipeline.executors.device import resolve_device
 from schemas.errors import JobError, LatentmillError
@@ -88,9 +88,8 @@ class RayExecutor:
 
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         cuts = groups(len(splits))
-        state = stage.start()
         if not cuts:
-            return state
+            return stage.start()
         numbers = ray.data.range(len(cuts), override_num_blocks=len(cuts))
         if isinstance(stage, Opens):
             workers = self._workers(len(cuts))
@@ -106,17 +105,9 @@ class RayExecutor:
         else:
             fold = _Fold(splits, stage, cuts)
             folds = numbers.map_batches(fold, batch_size=None, batch_format="pyarrow", num_cpus=1)
-        # Merged in the order of the groups: the same rounding as the local executor, whatever finishes first.
-        waiting: dict[int, State] = {}
-        turn = 0
         with _plain_errors():
-            for rows in folds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for group, payload in zip(rows["group"].to_pylist(), rows["state"].to_pylist(), strict=True):
-                    waiting[group] = pickle.loads(payload)
-                while turn in waiting:
-                    state = stage.merge(state, waiting.pop(turn))
-                    turn += 1
-        return state
+            state: State = merged(stage, _states(folds), count=len(cuts))
+            return state
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
         # A node that dies takes the task with it; Ray runs it again, and the task itself goes on from its last state.
@@ -157,6 +148,13 @@ class RayExecutor:
         if self._spec.gpus_per_worker:
             return None
         return max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+
+
+def _states(folds: ray.data.Dataset) -> Iterator[tuple[int, Any]]:
+    """Groups and their states, as workers finish them."""
+    for rows in folds.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for group, payload in zip(rows["group"].to_pylist(), rows["state"].to_pylist(), strict=True):
+            yield group, pickle.loads(payload)  # our own worker's state, from Ray's object store
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from pipeline.executors.base import GROUPS, groups
+from pipeline.executors.base import GROUPS, groups, merged
 from pipeline.executors.folds import folded
 from pipeline.executors.local import LocalExecutor
+from schemas.errors import AccountingError
 from schemas.executor import LocalExecutor as LocalSpec
 
 
@@ -62,3 +63,15 @@ def test_groups_do_not_pile_up() -> None:
 def test_a_failure_comes_out() -> None:
     with pytest.raises(ValueError, match="split 11 cannot be read"):
         LocalExecutor(LocalSpec()).reduce(Numbers(20, broken=11), Listing())
+
+
+def test_groups_that_come_in_any_order_or_twice_are_merged_once_and_in_order() -> None:
+    came = [(2, [2]), (0, [0]), (0, [0]), (1, [1]), (2, [2]), (3, [3])]
+    assert merged(Listing(), iter(came), count=4) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("missing", [0, 2, 3])
+def test_a_group_that_never_came_is_an_error(missing: int) -> None:
+    came = ((i, [i]) for i in range(4) if i != missing)
+    with pytest.raises(AccountingError, match=f"4 groups .* number {missing} came back from no worker"):
+        merged(Listing(), came, count=4)
