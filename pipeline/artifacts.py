@@ -68,15 +68,6 @@ def exists(url: str, options: Options = None) -> bool:
     return bool(retrying(url, options, lambda fs, path: fs.exists(path)))
 
 
-def list_names(url: str, options: Options = None) -> list[str]:
-    """Names directly below a folder, sorted; files and folders alike. Raises FileNotFoundError when there is none."""
-    if is_local(url):
-        return sorted(entry.name for entry in local_path(url).iterdir())
-    found = retrying(url, options, lambda fs, path: fs.ls(path, detail=False))
-    here = retrying(url, options, lambda _, path: path).rstrip("/")
-    return sorted({str(p).rstrip("/").rsplit("/", 1)[-1] for p in found if str(p).rstrip("/") != here})
-
-
 def remove_tree(url: str, options: Options = None) -> None:
     """Removes a folder and all below it; does nothing when there is none. Refuses the root of a disk, bucket or scheme."""
     path = str(local_path(url).absolute()) if is_local(url) else url.split("://", 1)[1]

@@ -19,7 +19,6 @@ from stages.layout import Pixels
 Format = Literal["png", "jpeg", "webp", "gif"]
 
 SUFFIX: dict[str, str] = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
-MIME: dict[str, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 MAX_SIDE: dict[str, int] = {"png": 65_535, "jpeg": 65_500, "webp": 16_383, "gif": 65_535}
 """Longest side a format (or its encoder) can hold, in pixels."""
 WEBP_EFFORT = 2

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.steps import ComponentsStep
-from stages.components.found import Found, component_name
+from stages.components.found import Found
 from stages.components.over_latents import OverLatents
 from stages.components.pca import pca
 from stages.components.principal import Limits
@@ -37,7 +37,7 @@ def pca_of(
     """The result of a `pca` step, and the names of its passes' folds."""
     step = ComponentsStep(**{"name": "pca"} | fields)
     dim = next(b for split in splits for b in split).schema.field("latent").type.list_size
-    names = [component_name(step.name, i) for i in range(min(step.count, dim))]
+    names = [f"{step.name}.{i}" for i in range(min(step.count, dim))]
     folds: list[str] = []
 
     def over(fold: Any) -> OverLatents[Any]:

@@ -93,11 +93,6 @@ def describe(spec: CodecSpec, weights: Weights | None = None, *, allow_code: boo
             assert_never(spec)
 
 
-def latent_spec_of(spec: CodecSpec, weights: Weights | None = None, *, allow_code: bool = False) -> LatentSpec:
-    """Shape, space and prior of the latents this codec makes."""
-    return describe(spec, weights, allow_code=allow_code).latent
-
-
 def codec_identity(spec: CodecSpec, weights: Weights | None = None, *, allow_code: bool = False) -> dict[str, Any]:
     """All that changes the codec's numbers, as canonical JSON can hold it. No device, batch size, thread count or URL.
 

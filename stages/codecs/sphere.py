@@ -51,7 +51,10 @@ class Sphere:
         return pixels.reshape(-1, *self.picture, 3)
 
     def geodesic_distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Length of the shortest path of pictures from a to b, (n,) float64, in units of pixels/255 (L2): r·angle."""
+        """Length of the shortest path of pictures from a to b, (n,) float64, in units of pixels/255 (L2): r·angle.
+
+        Ground truth: nothing in a job asks for it; tests hold every path of pictures against it.
+        """
         return self.radius * angle(to_sphere(a.to(torch.float64)), to_sphere(b.to(torch.float64)))
 
     def geodesic(self, a: torch.Tensor, b: torch.Tensor, *, t: float) -> torch.Tensor:

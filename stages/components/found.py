@@ -39,11 +39,6 @@ class Rows:
     sigma: Floats
 
 
-def component_name(step: str | None, i: int) -> str:
-    """`pca.0`: how other steps name a component."""
-    return f"{step}.{i}"
-
-
 def failed(estimator: str, names: Sequence[str], rows: Rows, status: FitStatus) -> Found:
     """No component can be found on these rows."""
     message = f"{rows.non_finite} rows with a non-finite latent left out" if rows.non_finite else None

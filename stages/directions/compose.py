@@ -44,11 +44,6 @@ class Basis:
         dual = (left / values) @ right / lengths[:, None]
         return cls(v, dual, float(values[0] / values[-1]))
 
-    def set_points(self, z: Floats, targets: Floats, *, origin: Floats | float = 0.0) -> Floats:
-        """The codes nearest to `z` (n, d) whose scores (z − origin)·vᵢ are `targets` (k,) or (n, k)."""
-        scores = (z - origin) @ self.vectors.T
-        return np.asarray(z + (targets - scores) @ self.dual)
-
 
 def dependent_rows(vectors: Floats) -> tuple[int, ...]:
     """Positions of the rows of (k, d) that take part in a linear dependence; zero rows are dependent on their own."""

@@ -65,7 +65,9 @@ def check(s3: S3, result: RunResult) -> None:
     latents = [i for b in store.table(entry.table).scan(["id"]) for i in b.column("id").to_pylist()]
     failures = [i for b in store.failures("shapes", entry.fingerprint).scan(["id"]) for i in b.column("id").to_pylist()]
     assert sorted(latents + failures) == sorted(image_id(i) for i in range(COUNT))
-    strips = artifacts.list_names("s3://faces/renders/render/traverse", s3.fsspec)
+    strips = artifacts.retrying(
+        "s3://faces/renders/render/traverse", s3.fsspec, lambda fs, path: fs.ls(path, detail=False)
+    )
     assert len(strips) == 6
     found = run_query(Query("s3://faces/store", s3.store, "shapes", image_id=latents[0], k=3))
     assert len(found.rows) == 3

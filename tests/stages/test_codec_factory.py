@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LinearCodec, Preprocess, SphereCodec
 from schemas.errors import JobError
-from stages.codecs.factory import codec_fingerprint, codec_identity, describe, latent_spec_of, open_codec
+from stages.codecs.factory import codec_fingerprint, codec_identity, describe, open_codec
 from stages.codecs.weights import Weights
 from tests.codec_cases import pictures, weights_of
 
@@ -31,7 +31,7 @@ CASES: list[tuple[CodecSpec, Weights | None]] = [
 def test_what_is_known_without_building_is_what_the_codec_does(spec: CodecSpec, weights: Weights | None) -> None:
     codec = open_codec(spec, weights, allow_code=True)
     known = describe(spec, weights, allow_code=True)
-    assert codec.latent == known.latent == latent_spec_of(spec, weights, allow_code=True)
+    assert codec.latent == known.latent
     assert codec.picture == spec.preprocess.size
     encoded = codec.encode(pictures(2))
     assert encoded.mean.shape == (2, *known.latent.shape) and encoded.mean.dtype == torch.float32
@@ -106,9 +106,9 @@ def test_batch_size_and_device_are_no_part_of_it(case: tuple[CodecSpec, Weights 
 
 def test_missing_weights_and_another_size_are_refused_before_anything_is_built() -> None:
     with pytest.raises(JobError, match=r"codec\.weights = '\./a': no weights there"):
-        latent_spec_of(CONV, None)
+        describe(CONV, None)
     with pytest.raises(JobError, match=r"codec.preprocess.size.*\[16, 16\]"):
-        latent_spec_of(ConvVAECodec(weights="./a"), weights_of())
+        describe(ConvVAECodec(weights="./a"), weights_of())
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_custom_codec_that_is_not_one_is_named(entry: str, words: str) -> None
 
 
 def test_a_custom_codec_needs_the_users_word() -> None:
-    for use in (open_codec, latent_spec_of, codec_fingerprint):
+    for use in (open_codec, describe, codec_fingerprint):
         with pytest.raises(JobError, match="allow_code: true"):
             use(CUSTOM)
 

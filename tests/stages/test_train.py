@@ -16,7 +16,7 @@ from schemas.codec import ConvVAECodec, Preprocess
 from schemas.errors import JobError, TrainingError
 from schemas.steps import TrainStep
 from stages.codecs.conv_vae import ConvVAE
-from stages.codecs.factory import latent_spec_of, open_codec
+from stages.codecs.factory import describe, open_codec
 from stages.codecs.weights import Weights
 from stages.objective import objective
 from stages.schedule import Shuffle, learning_rate, noise
@@ -86,7 +86,7 @@ def test_the_config_is_written_last_and_fits_the_tensors() -> None:
     assert list(outcome(files)) == ["history.json", "model.safetensors", "config.json"]
     weights = Weights.from_files(files["config.json"], files["model.safetensors"])
     spec = ConvVAECodec(weights="x", preprocess=SIZE)
-    assert open_codec(spec, weights).latent == latent_spec_of(spec, weights) == Trainer(STEP, SIZE).config.latent
+    assert open_codec(spec, weights).latent == describe(spec, weights).latent == Trainer(STEP, SIZE).config.latent
 
 
 def test_history_is_the_loss_curve_also_across_a_break() -> None:

@@ -14,7 +14,7 @@ from schemas.steps import ComponentsStep
 from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
 from stages.components.eigen import signed
-from stages.components.found import Found, component_name
+from stages.components.found import Found
 from stages.components.ganspace import ganspace, source_of
 from stages.components.principal import Limits
 from stages.row_hash import hash_ids, salted
@@ -33,7 +33,7 @@ def opening(spec: Any, device: str) -> Codec:
 
 def found_by(rows: np.ndarray, *, limits: Limits | None = None, splits: int = 5, **fields: Any) -> Found:
     step = ComponentsStep(**{"name": "gan", "estimator": "ganspace", "count": 4, "layer": "stem"} | fields)
-    names = [component_name(step.name, i) for i in range(step.count)]
+    names = [f"{step.name}.{i}" for i in range(step.count)]
     source = source_of(step, partial(opening, SPEC))
     passes = ganspace(step, names, source, dim=rows.shape[1], limits=limits or Limits())
     parts = list(uneven(latent_batch(rows), splits))

@@ -15,7 +15,7 @@ from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
 from stages.codecs.sphere import Sphere
 from stages.components.eigen import signed
-from stages.components.found import Found, component_name
+from stages.components.found import Found
 from stages.components.pullback import jacobian, metrics, products
 from stages.stage import Opens
 from tests.codec_cases import weights_of
@@ -39,7 +39,7 @@ def opening(spec: Any, device: str, **given: Any) -> Codec:
 
 def found_by(spec: Any, rows: np.ndarray, *, count: int, full_dim: int = 256, **fields: Any) -> Found:
     step = ComponentsStep(**{"name": "pull", "estimator": "jacobian", "count": count} | fields)
-    names = [component_name(step.name, i) for i in range(count)]
+    names = [f"{step.name}.{i}" for i in range(count)]
     passes = jacobian(step, names, partial(opening, spec), dim=rows.shape[1], full_dim=full_dim)
     splits = list(uneven(latent_batch(rows), 5))
     try:

@@ -12,7 +12,6 @@ from schemas.errors import JobError
 from schemas.steps import ComponentsStep
 from stages.codecs.weights import Weights
 from stages.components.eigen import signed
-from stages.components.found import component_name
 from stages.components.over_latents import OverLatents
 from stages.components.sefa import factorise, sefa, style_matrix, style_tensors
 from tests.codec_cases import weights_of
@@ -59,7 +58,7 @@ def test_directions_carry_the_rows_spread_and_stop_at_the_rank() -> None:
     matrix, axes = planted(6, [40, 20, 10])
     x = spread_rows(500, 6, offset=2.0)
     x[3, 1] = np.nan
-    names = [component_name("style", i) for i in range(5)]
+    names = [f"style.{i}" for i in range(5)]
     found, passes = carried(sefa(step(), names, OverLatents, matrix), list(uneven(latent_batch(x), 4)))
     good = np.delete(x, 3, axis=0).astype(np.float64)
     assert passes == ["OverLatents"]
