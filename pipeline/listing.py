@@ -148,12 +148,12 @@ def _spilled(
     return Listing(folder, tally, len(tally.status), size, struct, counts, latents.name if latents else None)
 
 
-def recount(listing: Listing, *, latents: Table, failures: Table, addresses: bool = False) -> Tally:
-    """The same listing held against the tables as they are now; `addresses`: also where its rows lie."""
-    with Ledger(addresses=addresses) as ledger:
+def recount(listing: Listing, *, latents: Table, failures: Table, located_at: int | None = None) -> Tally:
+    """The same listing held against the tables as they are now; `located_at`: also where rows lie at that version of latents."""
+    with Ledger(addresses=located_at is not None) as ledger:
         for _, batch in listing.batches():
             ledger.list_batch(batch)
-        return _reconcile(ledger, latents, failures, labels=listing.labels, addresses=addresses)
+        return _reconcile(ledger, latents, failures, labels=listing.labels, located_at=located_at)
 
 
 def _reconcile(
@@ -162,14 +162,14 @@ def _reconcile(
     failures: Table | None,
     *,
     labels: pa.StructType | None,
-    addresses: bool = False,
+    located_at: int | None = None,
 ) -> Tally:
     columns = ["id", "source_version"]
     if latents is not None and latents.exists():
         # Labels of other types are another job's: the plan refuses them, with their names.
         same = labels is not None and labels == _labels_of(latents.schema)
-        extra = [*(["labels"] if same else []), *([ADDRESS] if addresses else [])]
-        ledger.add_table("latents", latents.scan([*columns, *extra]))
+        extra = [*(["labels"] if same else []), *([] if located_at is None else [ADDRESS])]
+        ledger.add_table("latents", latents.scan([*columns, *extra], version=located_at))
     if failures is not None and failures.exists():
         ledger.add_table("failures", failures.scan([*columns, "error"]))
     tally = ledger.reconcile()

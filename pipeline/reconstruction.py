@@ -47,9 +47,13 @@ class ErrorSink:
 
 
 def write_errors(step: DiagnoseStep, ctx: Context, field: pa.Field) -> NormHistogram:
-    """Writes the column `field` and returns how the errors are distributed. The table must be fenced."""
+    """Writes the column `field` and returns how the errors are distributed. The table must be fenced.
+
+    Raises StoreError when rows move meanwhile.
+    """
     listing = ctx.listing_now()
-    tally = recount(listing, latents=ctx.latents, failures=ctx.failures, addresses=True)
+    version = ctx.latents.version
+    tally = recount(listing, latents=ctx.latents, failures=ctx.failures, located_at=version)
     assert tally.addresses is not None
     done = tally.status == Status.DONE
     addresses = tally.addresses[done]
@@ -80,7 +84,11 @@ def write_errors(step: DiagnoseStep, ctx: Context, field: pa.Field) -> NormHisto
             ctx.progress(step, computed=int(taken.sum()), committed=0, failed=failed, total=work.rows)
         ctx.lease.check()
         ctx.latents.put_columns(
-            spill, token=ctx.lease.token, properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex}
+            spill,
+            token=ctx.lease.token,
+            properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
+            version=version,
+            rows=spill.rows,
         )
     if failed:
         ctx.notice(f"{step.name}: {failed:,} pictures could not be brought back; their reconstruction_error is empty")

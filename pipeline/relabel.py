@@ -15,9 +15,12 @@ from pipeline.store.column_spill import ColumnSpill
 from pipeline.store.splits import ADDRESS
 
 
-def relabel(ctx: Context, listing: Listing, tally: Tally) -> int:
-    """Writes the labels of `tally.relabelled` and returns how many rows that were. `tally` needs addresses."""
-    assert tally.addresses is not None, "recount with addresses"
+def relabel(ctx: Context, listing: Listing, tally: Tally, *, version: int) -> int:
+    """Writes the labels of `tally.relabelled` and returns how many rows that were. `version`: of the tally's addresses.
+
+    Raises StoreError when rows have moved since that version.
+    """
+    assert tally.addresses is not None, "recount with `located_at`"
     if not tally.relabelled.any():
         return 0
     latents = ctx.latents
@@ -29,5 +32,11 @@ def relabel(ctx: Context, listing: Listing, tally: Tally) -> int:
                 addresses = tally.addresses[start + rows]
                 spill.add(chosen.select(["labels"]).add_column(0, ADDRESS, addresses))
         ctx.lease.check()
-        latents.put_columns(spill, token=ctx.lease.token, properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex})
+        latents.put_columns(
+            spill,
+            token=ctx.lease.token,
+            properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
+            version=version,
+            rows=spill.rows,
+        )
         return spill.rows

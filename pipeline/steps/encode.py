@@ -38,13 +38,16 @@ def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
         _heal(ctx, listing)
         if listing.tally.relabelled.any():
             # Where rows lie is asked for here, behind the fence and before any commit of this step moves them.
-            located = recount(listing, latents=ctx.latents, failures=ctx.failures, addresses=True)
-            relabelled = relabel(ctx, listing, located)
+            version = ctx.latents.version
+            located = recount(listing, latents=ctx.latents, failures=ctx.failures, located_at=version)
+            relabelled = relabel(ctx, listing, located, version=version)
     todo = listing.tally.todo(retry_failures=ctx.retry_failures)
     total = int(todo.sum())
     ctx.started_step(step, total=total, already=listing.rows - total)
     figures = Figures()
     tally = listing.tally
+    if relabelled and not total:
+        tally = recount(listing, latents=ctx.latents, failures=ctx.failures)
     for _ in range(ROUNDS if total else 0):
         _round(step, ctx, listing, todo, figures)
         tally = recount(listing, latents=ctx.latents, failures=ctx.failures)
@@ -196,6 +199,11 @@ def _account(ctx: Context, listing: Listing, tally: Tally) -> dict[str, Any]:
         raise AccountingError(
             f"{listing.rows} images are listed, but {done} are in latents and {failed} in failures ({both} in both). "
             "Run the same command again: it does what is missing. If the sums stay uneven, please report it."
+        )
+    if tally is not listing.tally and (old := int(tally.relabelled.sum())):
+        raise AccountingError(
+            f"{old} encoded images still have other labels than the label file gives them. "
+            "Run the same command again: it writes what is missing. If they stay, please report it."
         )
     _check_failures(ctx, listing, failed)
     return {"listed": listing.rows, "in_latents": done, "in_failures": failed, "no_longer_listed": tally.unlisted}

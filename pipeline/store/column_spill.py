@@ -47,12 +47,14 @@ class ColumnSpill:
     def of(self, fragment: Any) -> Iterator[pa.RecordBatch]:
         """The rows of one fragment."""
         self._close()
-        path = self._path(fragment.fragment_id % BUCKETS)
+        # Asked once: Lance borrows the fragment while it takes the rows, and answers nothing then.
+        number = fragment.fragment_id
+        path = self._path(number % BUCKETS)
         if not path.exists():
             return
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
             for batch in reader:
-                here = batch.column(ADDRESS).to_numpy() >> np.uint64(32) == np.uint64(fragment.fragment_id)
+                here = batch.column(ADDRESS).to_numpy() >> np.uint64(32) == np.uint64(number)
                 if here.any():
                     yield batch if here.all() else batch.filter(pa.array(here))
 

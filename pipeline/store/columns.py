@@ -5,7 +5,8 @@ every value or none. No row moves: row ids and the vector index stay, and indexe
 changed. Columns that are new come in by Lance's `Merge`, columns that are there are replaced by `Update`; both conflict with a
 fence in either order, so a zombie's commit never lands. Rows appended later have nulls until the columns are computed again.
 
-Joined by row address, which holds as long as fragments do: should they have changed before the commit, it is refused.
+Joined by row address, which holds as long as fragments do: should they have changed between the version where the addresses were
+read and the commit, it is refused.
 """
 
 import json
@@ -88,6 +89,8 @@ class WrittenColumns:
     """One fragment's new data file, not visible yet: the fragment's metadata, and which fields and rows it changes."""
 
     metadata: str
+    rows: int
+    """Values that were given."""
     schema: bytes
     """Of the table with the new columns, pickled; empty when columns were replaced."""
     modified: tuple[int, ...] = ()
@@ -133,25 +136,36 @@ def one_by_one(splits: FragmentSplits, stage: WriteColumns) -> Written:
 
 
 def put_columns(
-    ref: TableRef, values: ColumnValues, *, token: int, properties: Mapping[str, str], fold: Fold = one_by_one
+    ref: TableRef,
+    values: ColumnValues,
+    *,
+    token: int,
+    properties: Mapping[str, str],
+    fold: Fold = one_by_one,
+    version: int | None = None,
+    rows: int | None = None,
 ) -> int:
     """Writes the columns and commits them in one version, which is returned; no value at all makes no version.
 
+    `version`: where `values` got its addresses, if not from the fragments it is given. `rows`: how many values must find their row.
     `properties["attempt"]` makes it idempotent. Raises LeaseLost for a stale token, StoreError when a column is there with
-    another type, or when the table's rows changed before the commit.
+    another type, when the table's rows changed between `version` and the commit, or when values find no row.
     """
     named = {ATTEMPT: uuid.uuid4().hex, **properties, TOKEN: str(token)}
     dataset = ref.open()
     if (done := landed(dataset, named[ATTEMPT], since=dataset.version)) is not None:
         return done
     check_token(dataset, ref, token)
+    if version is not None:
+        newest, dataset = dataset, ref.open(version)
+        _unmoved(ref, newest, dataset)
     held = _held(ref, dataset.schema, values.fields)
     if held and len(held) < len(values.fields):
         # Some are there and some are not: the missing ones come first, as nulls, then all are replaced together.
         missing = tuple(f for f in values.fields if f.name not in held)
-        _put(ref, dataset, _Nulls(missing), named | {ATTEMPT: named[ATTEMPT] + "-nulls"}, token, one_by_one, new=True)
-        dataset = ref.open()
-    return _put(ref, dataset, values, named, token, fold, new=not held)
+        room = named | {ATTEMPT: named[ATTEMPT] + "-nulls"}
+        dataset = ref.open(_put(ref, dataset, _Nulls(missing), room, token, one_by_one, new=True))
+    return _put(ref, dataset, values, named, token, fold, new=not held, rows=rows)
 
 
 def _put(
@@ -163,12 +177,18 @@ def _put(
     fold: Fold,
     *,
     new: bool,
+    rows: int | None = None,
 ) -> int:
     stage = WriteColumns(ref, int(dataset.version), values, new)
     written = fold(FragmentSplits(tuple(f.fragment_id for f in dataset.get_fragments())), stage)
+    found = sum(w.rows for w in written.values())
+    if rows is not None and found != rows:
+        raise StoreError(
+            f"{rows} values were computed for {ref.uri}, but {found} of them have a row there. Nothing was written. "
+            "Fix: run the same command again."
+        )
     if not written:
         return int(dataset.version)
-    before = _shape(dataset)
     operation = _merge(dataset, written) if new else _update(written)
 
     def attempt() -> int:
@@ -176,13 +196,17 @@ def _put(
         if (done := landed(now, named[ATTEMPT], since=int(dataset.version))) is not None:
             return done
         check_token(now, ref, token)
-        if _shape(now) != before:
-            raise StoreError(
-                f"The rows of {ref.uri} changed while columns were computed for them. Fix: run the same command again."
-            )
+        _unmoved(ref, now, dataset)
         return commit_operation(now, operation, named)
 
     return persist(ref, "writing columns to", attempt)
+
+
+def _unmoved(ref: TableRef, now: Any, before: Any) -> None:
+    if _shape(now) != _shape(before):
+        raise StoreError(
+            f"The rows of {ref.uri} changed while columns were computed for them. Fix: run the same command again."
+        )
 
 
 def _merge(dataset: Any, written: Written) -> Any:
@@ -216,32 +240,35 @@ def _write(fragment: Any, values: ColumnValues, ref: TableRef, *, new: bool) -> 
     try:
         if new:
             metadata, schema = fragment.merge(reader, ADDRESS)
-            return WrittenColumns(json.dumps(metadata.to_json()), pickle.dumps(schema))
+            return WrittenColumns(json.dumps(metadata.to_json()), feed.rows, pickle.dumps(schema))
         metadata, modified, offsets = fragment.update_columns(reader, ADDRESS, with_offsets=True)
     except EngineError as error:
         if feed.raised is not None:
             raise feed.raised from error
         with asking(ref.uri, "writing columns to"):
             raise
-    return WrittenColumns(json.dumps(metadata.to_json()), b"", tuple(modified), offsets)
+    return WrittenColumns(json.dumps(metadata.to_json()), feed.rows, b"", tuple(modified), offsets)
 
 
 class _Feed:
-    """Keeps what the source raised, which Lance would turn into text."""
+    """Counts rows, and keeps what the source raised, which Lance would turn into text."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         self._batches = iter(batches)
         self.raised: LatentmillError | None = None
+        self.rows = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self
 
     def __next__(self) -> pa.RecordBatch:
         try:
-            return next(self._batches)
+            batch = next(self._batches)
         except LatentmillError as error:
             self.raised = error
             raise
+        self.rows += batch.num_rows
+        return batch
 
 
 def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -169,12 +169,17 @@ class Table:
         token: int,
         properties: Mapping[str, str],
         fold: columns.Fold = columns.one_by_one,
+        version: int | None = None,
+        rows: int | None = None,
     ) -> int:
         """Writes or replaces computed columns of rows that are there, in one atomic version; see `columns.put_columns`.
 
-        `fold`: an executor's `reduce`, to compute on its workers. Fence the table first.
+        `fold`: an executor's `reduce`, to compute on its workers. `version`: where the addresses of `values` were read.
+        `rows`: how many rows have a value. Fence the table first.
         """
-        return columns.put_columns(self.ref, values, token=token, properties=properties, fold=fold)
+        return columns.put_columns(
+            self.ref, values, token=token, properties=properties, fold=fold, version=version, rows=rows
+        )
 
     def computed_at(self, version: int | None = None) -> list[str]:
         """Names of the columns that steps computed."""

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lance
 import numpy as np
 import pytest
 
+from pipeline.context import Context
 from pipeline.executors.local import LocalExecutor
 from pipeline.plan import make_plan
 from pipeline.run import RunResult, run_job
+from pipeline.steps import encode as encoding
 from pipeline.store import columns
 from pipeline.store.store import Store
+from schemas.errors import AccountingError, StoreError
 from schemas.events import Event, Notice
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import Job, parse_job
@@ -163,6 +167,34 @@ def test_a_death_before_the_commit_is_made_good(encoded: Path, monkeypatch: pyte
     assert run(encoded).steps["encode"]["relabelled"] == 4
     assert {i for i, row in stored(encoded).items() if row["labels"] != before[i]["labels"]} == FLIPPED
     assert len(list(data.iterdir())) == left, "what the dead run wrote was cleaned"
+
+
+def test_rows_that_another_client_moves_meanwhile_are_not_forgotten(
+    encoded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stored(encoded)
+    edit(encoded, flip)
+    real = encoding.relabel
+
+    def late(ctx: Context, *args: Any, **options: Any) -> int:
+        lance.dataset(ctx.latents.uri).optimize.compact_files()
+        return real(ctx, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(encoding, "relabel", late)
+        with pytest.raises(StoreError, match="run the same command again"):
+            run(encoded)
+    assert stored(encoded) == before
+    assert run(encoded).steps["encode"]["relabelled"] == 4
+    assert {i for i, row in stored(encoded).items() if row["labels"] != before[i]["labels"]} == FLIPPED
+
+
+def test_the_books_do_not_balance_while_labels_are_old(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels written and counted as done that the table does not hold, whatever dropped them."""
+    edit(encoded, flip)
+    monkeypatch.setattr(columns, "commit_operation", lambda dataset, operation, named: int(dataset.version))
+    with pytest.raises(AccountingError, match="4 encoded images still have other labels"):
+        run(encoded)
 
 
 def test_beside_a_computed_column(encoded: Path) -> None:

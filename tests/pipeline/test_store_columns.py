@@ -15,6 +15,7 @@ import pytest
 from store_rows import FINGERPRINT, add, batch, child, fenced, ids_of, line, names, schema
 
 from pipeline.executors.local import LocalExecutor
+from pipeline.store.column_spill import ColumnSpill
 from pipeline.store.columns import Computed
 from pipeline.store.engine import lance
 from pipeline.store.splits import ADDRESS
@@ -198,6 +199,35 @@ def test_rows_that_change_meanwhile_are_noticed(table: Table) -> None:
     with pytest.raises(StoreError, match="changed while columns were computed"):
         table.put_columns(score(beside), token=1, properties={})
     assert table.computed_at() == []
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_rows_that_moved_since_their_addresses_were_read_are_noticed(table: Table, new: bool) -> None:
+    """Another client compacts the table between reading where rows lie and writing: nothing would match, and nobody would say so."""
+    if not new:
+        table.put_columns(score(twice), token=1, properties={})
+    version = table.version
+    with ColumnSpill((SCORE,)) as spill:
+        for batch in table.scan(["id", ADDRESS]):
+            spill.add(number_of(batch).append_column(ADDRESS, batch.column(ADDRESS)))
+        table.ref.open().optimize.compact_files()
+        with pytest.raises(StoreError, match="changed while columns were computed"):
+            table.put_columns(spill, token=1, properties={}, version=version, rows=spill.rows)
+        with pytest.raises(StoreError, match=r"25 values were computed .* but 0 of them have a row"):
+            table.put_columns(spill, token=1, properties={}, rows=spill.rows)
+    assert table.computed_at() == ([] if new else ["anomaly"])
+    assert new or held(table) == expected(table, 2)
+
+
+def test_addresses_still_hold_after_an_index_was_built(table: Table) -> None:
+    table.put_columns(score(twice), token=1, properties={})
+    version = table.version
+    with ColumnSpill((SCORE, RANK)) as spill:
+        for batch in table.scan(["id", ADDRESS], batch_rows=3):  # several batches for one fragment
+            spill.add(number_of(batch).append_column(ADDRESS, batch.column(ADDRESS)))
+        table.build_vector_index(IndexStep(kind="flat"), token=1)
+        table.put_columns(spill, token=1, properties={}, version=version, rows=spill.rows)
+    assert held(table) == expected(table) and table.count_rows("rank = anomaly") == 25
 
 
 def test_what_the_computation_raises_comes_through(table: Table) -> None:
