@@ -94,8 +94,12 @@ class Context:
 
     @property
     def _work_folder(self) -> str:
-        # One folder a dataset: only the lease holder writes there, so whatever an earlier run left goes as well.
         return artifacts.join(self.store.uri, WORK_FOLDER, self.job.dataset)
+
+    def clear_work(self) -> None:
+        """Removes what earlier runs of the dataset left. For the lease holder, before its first work file."""
+        if self.work_in_store:
+            artifacts.remove_tree(self._work_folder, self.file_options)
 
     @property
     def file_options(self) -> dict[str, Any]:
@@ -167,4 +171,5 @@ class Context:
         if self._folder is not None:
             self._folder.cleanup()
         elif self.work_in_store:
-            artifacts.remove_tree(self._work_folder, self.file_options)
+            # No other run's: this one may have lost its lease, and its heir be at work.
+            artifacts.remove_tree(artifacts.join(self._work_folder, self.run_id), self.file_options)

@@ -17,8 +17,16 @@ VALUES_AT_ONCE = 2**22
 """Numbers in one write: a hundred components of a wide latent are too much for one table in memory."""
 
 
+NOT_NEWER = "source.dataset_version >= target.dataset_version"
+"""What a direction must be to be replaced. A run that was paused after it looked at its lease does not undo an heir's."""
+
+
 def store_directions(ctx: Context, found: "Mapping[str, Direction]", *, version: int) -> None:
-    """Writes directions by name; one of the same name, dataset and codec is replaced. `version`: of the latents."""
+    """Writes directions by name; one of the same name, dataset and codec is replaced. `version`: of the latents.
+
+    Raises LeaseLost when another run has taken the dataset over: its directions stay.
+    """
+    ctx.lease.confirm()
     shared = {
         "dataset": ctx.job.dataset,
         "space": ctx.codec.latent.space,
@@ -33,4 +41,8 @@ def store_directions(ctx: Context, found: "Mapping[str, Direction]", *, version:
     ]
     step = max(1, VALUES_AT_ONCE // ctx.codec.latent.dim)
     for start in range(0, len(rows), step):
-        ctx.store.directions().upsert(pa.Table.from_pylist(rows[start : start + step], directions_schema()))
+        part = pa.Table.from_pylist(rows[start : start + step], directions_schema())
+        if ctx.store.directions().upsert(part, only_if=NOT_NEWER) < part.num_rows:
+            # A newer version of latents that are gone, if the lease is still ours; an heir's work, if not.
+            ctx.lease.confirm()
+            ctx.store.directions().upsert(part)

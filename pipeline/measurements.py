@@ -14,7 +14,11 @@ _NAMES = [f.name for f in fields(Measurement)]
 
 
 def store_measurements(step: Step, ctx: Context, found: Iterable[Measurement], *, version: int) -> None:
-    """Writes what `step` found on `version` of the latents; the same step of the same run replaces what it wrote."""
+    """Writes what `step` found on `version` of the latents; the same step of the same run replaces what it wrote.
+
+    Raises LeaseLost when another run has taken the dataset over.
+    """
+    ctx.lease.confirm()
     shared = {
         "dataset": ctx.job.dataset,
         "fingerprint": ctx.codec.fingerprint,

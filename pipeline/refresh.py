@@ -137,4 +137,5 @@ class Refreshing:
             "run_id": self._ctx.run_id,
             "at": datetime.now(UTC),
         }
+        self._ctx.lease.confirm()
         self._ctx.store.fit_states().upsert(pa.Table.from_pylist([row], FIT_STATES))

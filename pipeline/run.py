@@ -89,6 +89,7 @@ def run_job(
             started=started,
             given=given or job.model_dump_json(indent=2),
         )
+        ctx.clear_work()
         record = _Record(ctx)
         record.write("running")
         try:
@@ -110,6 +111,7 @@ def run_job(
 
 def _run_step(step: Step, ctx: Context) -> None:
     started = time.perf_counter()
+    ctx.lease.confirm()
     counts = _stage(step)(step, ctx)
     seconds = time.perf_counter() - started
     ctx.summary[str(step.name)] = {"stage": step.stage, "seconds": round(seconds, 3), **counts}

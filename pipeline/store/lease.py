@@ -96,6 +96,14 @@ class Lease:
                 "Nothing was committed twice. Fix: run the same command again when no other run is at work."
             )
 
+    def confirm(self) -> None:
+        """As `check`, but looks at the lease itself: a takeover that the next renewal would notice is noticed now."""
+        self.check()
+        row = read_lease(self._ref, self._dataset)
+        if row is None or (row.token, row.holder) != (self.token, self._run_id):
+            self._lost = "another run took it over"
+            self.check()
+
     def _acquire(self) -> int:
         since = datetime.now(UTC)
         for _ in range(TRIES):

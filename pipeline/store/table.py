@@ -199,9 +199,12 @@ class Table:
         held = [n for n in names if n in dataset.schema.names]
         return query.ordered(dataset, held, where=clause, by=by, descending=(order or "").startswith("-"), limit=limit)
 
-    def upsert(self, rows: pa.Table, *, token: int | None = None) -> int:
-        """Insert or update by primary key, safe beside other writers. For small tables; makes the table when it is new."""
-        return upsert.upsert(self.ref, rows, token=token)
+    def upsert(self, rows: pa.Table, *, only_if: str | None = None) -> int:
+        """Insert or update by primary key, safe beside other writers. For small tables; makes the table when it is new.
+
+        `only_if` over `source.…` and `target.…`: rows that are there are updated where it holds. Returns how many rows were written.
+        """
+        return upsert.upsert(self.ref, rows, only_if=only_if)
 
     def clean_orphans(self, older_than: timedelta, *, token: int) -> clean.Cleaned:
         """Removes files that killed writers left; see `clean.clean_orphans` for when it is safe."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.store.clean import tidy
-from pipeline.store.commit import CONFLICT_TRIES, check_token
+from pipeline.store.commit import CONFLICT_TRIES
 from pipeline.store.create import create
 from pipeline.store.engine import EngineError, explain, is_conflict, is_io
 from pipeline.store.ref import TableRef
@@ -24,11 +24,11 @@ KEEP = timedelta(days=1)
 """How long the versions of a small table are kept: longer than any reader looks at one."""
 
 
-def upsert(ref: TableRef, rows: pa.Table, *, token: int | None = None, only_if: str | None = None) -> int:
+def upsert(ref: TableRef, rows: pa.Table, *, only_if: str | None = None) -> int:
     """Writes `rows` by key, in one version; returns how many rows were inserted or updated. Makes the table when it is new.
 
-    `only_if` is a condition over `source.…` and `target.…` that an existing row must meet to be updated. With `token`,
-    a stale one raises LeaseLost. Two rows with one key raise StoreError.
+    `only_if` is a condition over `source.…` and `target.…` that an existing row must meet to be updated. Two rows with one key
+    raise StoreError.
     """
     key = key_of(rows.schema)
     if pc.count_distinct(rows.column(key)).as_py() != rows.num_rows:
@@ -36,8 +36,6 @@ def upsert(ref: TableRef, rows: pa.Table, *, token: int | None = None, only_if: 
     create(ref, rows.schema)
     for n in range(CONFLICT_TRIES):
         dataset = ref.open()
-        if token is not None:
-            check_token(dataset, ref, token)
         try:
             done = _merge(dataset, rows, key, only_if)
         except EngineError as error:
@@ -52,5 +50,5 @@ def upsert(ref: TableRef, rows: pa.Table, *, token: int | None = None, only_if: 
 
 def _merge(dataset: Any, rows: pa.Table, key: str, only_if: str | None) -> Any:
     merge = dataset.merge_insert(key).when_matched_update_all(only_if).when_not_matched_insert_all()
-    # One try: Lance's own retries would not look at the token again.
+    # One try: `upsert` tries again from the newest version.
     return merge.conflict_retries(0).execute(rows)

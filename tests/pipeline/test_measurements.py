@@ -20,12 +20,12 @@ def test_written_replaced_and_listed(tmp_path):
     job = Job.model_validate(job_data(make_images(tmp_path, 6), tmp_path / "store"))
     result = run_job(job, report=lambda event: None)
     store = Store.open(job.store)
-    lease = store.lease(job.dataset, run_id=result.run_id)
-    ctx = Context(job=job, store=store, lease=lease, run_id=result.run_id, report=lambda event: None)
     step = FitStep(name="look")
     first, second = (Measurement("effect", v, "a", "b", low=v - 1, high=v + 1, n=7) for v in (1.5, 2.5))
-    store_measurements(step, ctx, [first], version=1)
-    store_measurements(step, ctx, [second], version=1)
+    with store.lease(job.dataset, run_id=result.run_id) as lease:
+        ctx = Context(job=job, store=store, lease=lease, run_id=result.run_id, report=lambda event: None)
+        store_measurements(step, ctx, [first], version=1)
+        store_measurements(step, ctx, [second], version=1)
     assert read_measurements(ctx) == {("look", "fit"): [second]}
     shown = CliRunner().invoke(app, ["measurements", "--store", job.store, "--json"])
     (row,) = json.loads(shown.stdout)

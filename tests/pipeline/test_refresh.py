@@ -10,6 +10,7 @@ import pytest
 from pipeline.context import Context
 from pipeline.executors.local import LocalExecutor
 from pipeline.steps.fit import fit_directions
+from pipeline.store.lease import Lease
 from pipeline.store.store import Store
 from pipeline.store.table import Table
 from schemas.errors import JobError
@@ -31,15 +32,15 @@ class Dataset:
         self.job, self.store = parse_job(data), Store.open(str(folder / "store"))
         self.rng = np.random.default_rng(0)
         self.notices: list[str] = []
-        self.table: Table = self._context().latents
+        self.table: Table = self._context(self.store.lease("faces", run_id="run")).latents
         self.table.create(schema())
         self.table.fence(1)
 
-    def _context(self) -> Context:
+    def _context(self, lease: Lease) -> Context:
         return Context(
             job=self.job,
             store=self.store,
-            lease=None,  # type: ignore[arg-type]
+            lease=lease,
             run_id="run",
             report=lambda event: None,
             notices=self.notices if hasattr(self, "notices") else [],
@@ -64,7 +65,8 @@ class Dataset:
         asked = {"name": "fit", "attributes": ("smiling", "hair"), "estimator": "ols", "holdout": 0} | fields
         if asked["estimator"] == "ols":
             asked["attributes"] = (*asked["attributes"], "age")
-        counts = fit_directions(FitStep(**asked), self._context())
+        with self.store.lease("faces", run_id="run") as lease:
+            counts = fit_directions(FitStep(**asked), self._context(lease))
         rows = [row for b in self.store.directions().scan() for row in b.to_pylist()]
         return {row["name"]: row for row in rows}, counts.get("read")
 

@@ -1,5 +1,7 @@
 """Runs on the local executor with the exact codec: what changes, what stays, what is counted."""
 
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from pipeline.executors.local import LocalExecutor
 from pipeline.readers import list_failures
 from pipeline.run import RunResult, run_job
 from pipeline.store.store import Store
-from schemas.errors import JobError, LeaseHeld, TooManyFailures
+from pipeline.store.table import Table
+from schemas.errors import JobError, LeaseHeld, LeaseLost, TooManyFailures
 from schemas.events import Event
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import parse_job
@@ -207,7 +210,7 @@ def test_run_records_say_what_was_done(tmp_path: Path) -> None:
     (row,) = [r for b in Store.open(str(tmp_path / "store")).runs().scan() for r in b.to_pylist()]
     assert (row["run_id"], row["state"], row["dataset"]) == (result.run_id, "done", "shapes")
     assert '"in_latents": 4' in row["summary"]
-    assert not list((tmp_path / "store" / "_work").glob("*")), "work files go when the run ends"
+    assert not list((tmp_path / "store" / "_work").glob("*/*")), "work files go when the run ends"
 
 
 def test_latents_are_those_of_the_codec(tmp_path: Path) -> None:
@@ -265,6 +268,113 @@ def test_a_commit_between_the_plan_and_the_fence_is_seen(tmp_path: Path) -> None
     counts = run_job(job, report=commit_late, executor=LocalExecutor(LocalSpec())).steps["encode"]
     assert (counts["in_latents"], counts["encoded"]) == (12, 0)
     assert rows_of(tmp_path / "store")["id"].to_pylist() == sorted(image_id(i) for i in range(12))
+
+
+def expire(store: Store) -> None:
+    """Ends the dataset's lease by the clock, as a pause of its holder would: the next run takes it over."""
+    store.table("leases").ref.open().update({"expires": "timestamp '2000-01-01 00:00:00'"}, where="dataset = 'shapes'")
+
+
+def test_work_files_go_with_their_run_and_no_other(tmp_path: Path) -> None:
+    """A run loses its lease half-way; its heir is at work when it ends."""
+    make_images(tmp_path, 60)
+    store = Store.open(str(tmp_path / "store"))
+    work = tmp_path / "store" / "_work" / "shapes"
+    (work / "left-by-a-dead-run").mkdir(parents=True)
+    (work / "left-by-a-dead-run" / "000-encode.arrow").write_bytes(b"x")
+    seen: list[set[str]] = []
+
+    with ExitStack() as held:
+
+        def take_over(event: Event) -> None:
+            if event.event == "progress" and not seen:
+                seen.append({p.name for p in work.iterdir()})
+                expire(store)
+                heir = held.enter_context(store.lease("shapes", run_id="heir"))
+                for path in (tmp_path / "store").glob("*.latents.*.lance"):
+                    store.table(path.name.removesuffix(".lance")).fence(heir.token)
+                (work / "heir").mkdir()
+                (work / "heir" / "000-encode.arrow").write_bytes(b"x")
+
+        steps = [{"stage": "encode", "batch_size": 4, "commit_rows": 4, "commit_seconds": 0.1}]
+        job = parse_job(job_data(tmp_path, tmp_path / "store", steps=steps))
+        with pytest.raises(LeaseLost):
+            run_job(job, report=take_over, executor=LocalExecutor(LocalSpec()))
+        assert len(seen[0]) == 1 and seen[0] != {"left-by-a-dead-run"}, "cleared when the run began"
+        assert [p.relative_to(work) for p in work.rglob("*.arrow")] == [Path("heir/000-encode.arrow")]
+    run(tmp_path)
+    assert not list(work.iterdir())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_run_finds_after_it_lost_its_lease_is_not_stored(
+    tmp_path: Path, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heir has fitted on more images. `late`: the takeover comes after the run's last look at its lease."""
+    make_images(tmp_path, 40)
+    encode, fit = {"stage": "encode"}, {"stage": "fit", "attributes": ["bright"], "estimator": "mean_difference"}
+    run(tmp_path, steps=[encode])
+    store = Store.open(str(tmp_path / "store"))
+    heirs: list[str] = []
+
+    def take_over() -> None:
+        if not heirs:
+            heirs.append("")
+            expire(store)
+            make_images(tmp_path, 20, start=40)
+            heirs[0] = run(tmp_path, steps=[encode, fit]).run_id
+
+    def report(event: Event) -> None:
+        if not late and event.event == "step_started":
+            take_over()
+
+    real = Table.upsert
+
+    def upsert(self: Table, rows: pa.Table, **options: Any) -> int:
+        if late and "dataset_version" in rows.schema.names and "estimator" in rows.schema.names:
+            take_over()
+        return real(self, rows, **options)
+
+    monkeypatch.setattr(Table, "upsert", upsert)
+    job = parse_job(job_data(tmp_path, tmp_path / "store", steps=[fit]))
+    with pytest.raises(LeaseLost):
+        run_job(job, report=report, executor=LocalExecutor(LocalSpec()))
+    (held,) = [r for b in store.directions().scan(["run_id", "n"]) for r in b.to_pylist()]
+    assert held == {"run_id": heirs[0], "n": 60}
+    states = {r["run_id"]: r["state"] for b in store.runs().scan(["run_id", "state"]) for r in b.to_pylist()}
+    assert sorted(states.values()) == ["done", "done", "failed"] and states[heirs[0]] == "done"
+
+
+def test_directions_of_latents_that_are_gone_are_replaced(tmp_path: Path) -> None:
+    """Versions begin again when the table is made anew: they say nothing about the age of a direction then."""
+    make_images(tmp_path, 40)
+    encode, fit = {"stage": "encode", "batch_size": 4, "commit_rows": 4}, {"stage": "fit", "attributes": ["bright"]}
+    run(tmp_path, steps=[encode, fit])
+    for path in (tmp_path / "store").glob("*.latents.*.lance"):
+        shutil.rmtree(path)
+    second = run(tmp_path, steps=[{"stage": "encode"}, fit | {"refresh": "rebuild"}]).run_id
+    directions = Store.open(str(tmp_path / "store")).directions()
+    assert [r["run_id"] for b in directions.scan(["run_id"]) for r in b.to_pylist()] == [second]
+
+
+def test_a_step_does_not_begin_without_the_lease(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    store = Store.open(str(tmp_path / "store"))
+    begun: list[str] = []
+
+    def report(event: Event) -> None:
+        if event.event == "step_started":
+            begun.append(event.stage)
+        if event.event == "step_finished":
+            expire(store)
+            with store.lease("shapes", run_id="heir"):
+                pass
+
+    fit = {"stage": "fit", "attributes": ["bright"]}
+    job = parse_job(job_data(tmp_path, tmp_path / "store", steps=[{"stage": "encode"}, fit]))
+    with pytest.raises(LeaseLost, match="another run took it over"):
+        run_job(job, report=report, executor=LocalExecutor(LocalSpec()))
+    assert begun == ["encode"]
 
 
 def test_deleted_pictures_are_rendered_again(tmp_path: Path) -> None:

@@ -355,13 +355,3 @@ def test_upserts_keep_a_small_table_small(tmp_path: Path) -> None:
     for n in range(140):
         runs.upsert(pa.Table.from_pylist([row | {"run_id": f"r{n % 3}"}], RUNS))
     assert runs.count_rows() == 3 and len(runs.ref.open().get_fragments()) < 70
-
-
-def test_an_upsert_with_a_stale_token_is_refused(tmp_path: Path) -> None:
-    runs = Store.open(str(tmp_path / "s")).runs()
-    row = dict.fromkeys(RUNS.names, "x") | {"fingerprint": None, "started_at": 0, "ended_at": None}
-    runs.create(RUNS)
-    runs.fence(2)
-    with pytest.raises(LeaseLost):
-        runs.upsert(pa.Table.from_pylist([row], RUNS), token=1)
-    assert runs.upsert(pa.Table.from_pylist([row], RUNS), token=2) == 1
