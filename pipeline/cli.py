@@ -48,7 +48,7 @@ def demo(
     small: Annotated[bool, typer.Option("--small", help="Fewer images and steps; for a quick look.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make example faces, train a small codec, encode, fit, traverse, interpolate, render, report."""
+    """Make example faces, train a small codec, encode, fit, edit, interpolate, draw, render, report."""
     from pipeline.demo import demo as run_demo
     from pipeline.progress import stdout_for_results
     from pipeline.show import show_run

@@ -8,7 +8,12 @@ from typing import Any
 
 from pipeline.versions import library_versions
 
-OPTIONAL = {"s3fs": "s3:// sources and renders (extra: s3)", "sklearn": "examples/digits.py (extra: examples)"}
+OPTIONAL = {
+    "s3fs": ("s3fs", "s3:// sources and renders (extra: s3)"),
+    "umap": ("umap-learn", "`project` with method umap (extra: project)"),
+    "openTSNE": ("openTSNE", "`project` with method tsne (extra: project)"),
+}
+"""Module → its package, and what needs it."""
 
 
 def examine() -> list[dict[str, Any]]:
@@ -17,7 +22,7 @@ def examine() -> list[dict[str, Any]]:
         _row(name, version, "" if version != "not installed" else f"pip install {name}")
         for name, version in library_versions().items()
     ]
-    rows += [_optional(module, needed_for) for module, needed_for in OPTIONAL.items()]
+    rows += [_optional(module, *known) for module, known in OPTIONAL.items()]
     return [*rows, _gpu(), _cpus(), _shared_memory(), _ray_address()]
 
 
@@ -25,10 +30,10 @@ def _row(what: str, found: str, advice: str = "") -> dict[str, Any]:
     return {"check": what, "found": found, "advice": advice}
 
 
-def _optional(module: str, needed_for: str) -> dict[str, Any]:
+def _optional(module: str, package: str, needed_for: str) -> dict[str, Any]:
     if util.find_spec(module) is None:
-        return _row(module, "not installed", f"only for {needed_for}")
-    return _row(module, metadata.version({"sklearn": "scikit-learn"}.get(module, module)))
+        return _row(package, "not installed", f"only for {needed_for}")
+    return _row(package, metadata.version(package))
 
 
 def _gpu() -> dict[str, Any]:

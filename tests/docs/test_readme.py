@@ -99,3 +99,15 @@ def test_folders_of_the_readme_exist(root: Path) -> None:
 def test_lines_of_prose_are_not_endless(page: str, root: Path) -> None:
     lines = (root / page).read_text(encoding="utf-8").splitlines()
     assert [line[:60] for line in lines if len(line) > 150 and not line.startswith(("|", "- `"))] == []
+
+
+def test_the_slopes_of_the_scale_page_are_those_measured_last(root: Path) -> None:
+    """A rate that was measured here stands in the newest result of some benchmark."""
+    newest = {
+        p.name.split("-", 3)[3]: p.read_text(encoding="utf-8")
+        for p in sorted((root / "benchmarks/results").glob("2*.md"))
+    }
+    told = re.findall(r"\*measured\*, 2 cores: ([\d,]+) /s", (root / "docs/scale.md").read_text(encoding="utf-8"))
+    assert len(told) == 2
+    for rate in told:
+        assert any(f"{rate}/s" in text for text in newest.values()), rate

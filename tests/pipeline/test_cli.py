@@ -153,3 +153,15 @@ def test_doctor_and_schema(tmp_path: Path) -> None:
     checks = json.loads(latentmill("doctor", "--json", cwd=tmp_path).stdout)
     assert {"torch", "ray", "GPU"} <= {c["check"] for c in checks}
     assert json.loads(latentmill("schema", cwd=tmp_path).stdout)["title"] == "Latentmill job"
+
+
+def test_doctor_names_what_the_extras_of_users_install(root: Path) -> None:
+    import tomllib
+
+    from pipeline.doctor import OPTIONAL
+
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {(p.split(">")[0], extra) for extra in ("s3", "project") for p in extras[extra]}
+    assert {
+        (package, needed[-1].rstrip(")")) for package, why in OPTIONAL.values() if (needed := why.split())
+    } == wanted
