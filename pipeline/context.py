@@ -47,6 +47,8 @@ class Context:
     started: float = field(default_factory=time.time)
     given_executor: Executor | None = None
     work_in_store: bool = True
+    pinned: int | None = None
+    """The version of the latents that this run shows; None: the newest, which only the lease's holder may take."""
     _executor: Executor | None = None
     _codec: CodecRef | None = None
     _folder: TemporaryDirectory[str] | None = None
@@ -75,6 +77,11 @@ class Context:
     @property
     def latents(self) -> Table:
         return self.store.latents(self.job.dataset, self.codec.fingerprint)
+
+    @property
+    def latents_version(self) -> int:
+        """The version of the latents that steps work on."""
+        return self.latents.version if self.pinned is None else self.pinned
 
     @property
     def failures(self) -> Table:

@@ -78,7 +78,7 @@ def run_query(asked: Query) -> QueryResult:
         )
     else:
         vector, uri = (
-            _stored(view, asked.image_id) if asked.image_id else (_encoded(view, str(asked.image)), asked.image)
+            _stored(view, asked.image_id) if asked.image_id else (_encoded(view, asked, str(asked.image)), asked.image)
         )
         # One more than asked: an image of the dataset is its own nearest neighbour and is left out.
         found = view.table.search(
@@ -86,6 +86,11 @@ def run_query(asked: Query) -> QueryResult:
         )
     rows = [_row(row, computed) for row in found.to_pylist() if row["id"] != asked.image_id]
     return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k], uri, computed)
+
+
+def picture_options(asked: Query, uri: str) -> artifacts.Options:
+    """How a picture at `uri` is reached: as the store is, where it lies in the same kind of place."""
+    return artifacts.options_for(uri, asked.store, artifacts.from_store_options(asked.options))
 
 
 SHOWN = ("uri", "width", "height", "labels")
@@ -103,7 +108,7 @@ def _stored(view: DatasetView, image_id: str) -> tuple[npt.NDArray[np.float32], 
     return np.asarray(latent, np.float32), row.column("uri")[0].as_py()
 
 
-def _encoded(view: DatasetView, image: str) -> npt.NDArray[np.float32]:
+def _encoded(view: DatasetView, asked: Query, image: str) -> npt.NDArray[np.float32]:
     """The latent of a picture outside the dataset, made by the codec that made the table."""
     from stages.codecs.factory import open_codec
     from stages.images import decode
@@ -118,7 +123,7 @@ def _encoded(view: DatasetView, image: str) -> npt.NDArray[np.float32]:
             "put the old weights back, or encode the dataset again",
         )
     try:
-        data = artifacts.read_bytes(image)
+        data = artifacts.read_bytes(image, picture_options(asked, image))
     except FileNotFoundError:
         raise JobError.one("--image", image, "there is no such file.", "give the path or URL of a picture") from None
     except OSError as error:  # a folder, a name no disk takes, no permission

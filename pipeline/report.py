@@ -137,7 +137,7 @@ def _decoded(codec: Codec, code: Code) -> Picture | None:
 
 
 def _original(ctx: Context, image_id: str) -> Picture | None:
-    uri = ctx.latents.take([image_id], ["uri"]).column("uri")[0].as_py()
+    uri = ctx.latents.take([image_id], ["uri"], version=ctx.latents_version).column("uri")[0].as_py()
     return picture_of(uri, ctx.job.source.storage_options, ctx.codec.spec.preprocess)
 
 

@@ -112,9 +112,11 @@ def run_job(
 def _run_step(step: Step, ctx: Context) -> None:
     started = time.perf_counter()
     ctx.lease.confirm()
+    told = len(ctx.notices)
     counts = _stage(step)(step, ctx)
     seconds = time.perf_counter() - started
-    ctx.summary[str(step.name)] = {"stage": step.stage, "seconds": round(seconds, 3), **counts}
+    notices = {"notices": ctx.notices[told:]} if len(ctx.notices) > told else {}  # a report drawn later shows them
+    ctx.summary[str(step.name)] = {"stage": step.stage, "seconds": round(seconds, 3), **counts, **notices}
     ctx.report(StepFinished(step=str(step.name), stage=step.stage, seconds=seconds, counts=counts))
 
 

@@ -62,7 +62,10 @@ def summary_line(counts: dict[str, Any]) -> str:
     match counts["stage"]:
         case "train":
             loss = f", loss {counts['loss']:.4g}" if counts.get("loss") is not None else ""
-            return "weights were trained before" if not counts["trained"] else f"{counts['trained']:,} steps{loss}"
+            if not counts["trained"]:
+                return "weights were trained before"
+            left = f", {counts['left_out']:,} could not be read" if counts.get("left_out") else ""
+            return f"{counts['trained']:,} steps on {counts['images']:,} images{loss}{left}"
         case "encode":
             rate = f", {counts['encoded'] / counts['seconds']:,.0f}/s" if counts["encoded"] else ""
             relabelled = f", {counts['relabelled']:,} with new labels" if counts.get("relabelled") else ""

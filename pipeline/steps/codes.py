@@ -35,8 +35,7 @@ from stages.directions.effect import effect_length
 
 def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
     """Resolves the step into a code set that a render step finds in the context; returns its size."""
-    latents = ctx.latents
-    version = latents.version
+    latents, version = ctx.latents, ctx.latents_version
     stage, parents = _stage(step, ctx, latents, version)
     columns = stage.columns if isinstance(stage, Interpolate) else LATENT
     selection = _selection(step, ctx, parents, latents, version)

@@ -49,13 +49,25 @@ def train(step: TrainStep, ctx: Context) -> dict[str, Any]:
     task = TrainTask(step, ctx.job.codec.preprocess, WorkSplits(work.spill, reader, 256), work.rows, url)
     ctx.started_step(step, total=step.steps)
     last: TrainPoint | None = None
-    for point in ctx.executor.stream(task):
-        last = point
+    used = Usable(0, 0)
+    for told in ctx.executor.stream(task):
+        if isinstance(told, Usable):
+            used = told
+            if used.left_out:
+                ctx.notice(f"{step.name}: {used.left_out:,} of {work.rows:,} images cannot be read and are left out")
+            continue
+        last = told
         ctx.progress(
-            step, computed=point.step, committed=point.step, failed=0, total=step.steps, note=f"loss {point.loss:.4g}"
+            step,
+            computed=told.step,
+            committed=told.step,
+            failed=used.left_out,
+            total=step.steps,
+            note=f"loss {told.loss:.4g}",
         )
     artifacts.write_bytes(artifacts.join(url, IDENTITY), json.dumps(_identity(step, ctx.job.codec.preprocess)).encode())
-    return {"weights": url, "images": work.rows, "trained": step.steps, "loss": last.loss if last else None}
+    loss = last.loss if last else None
+    return {"weights": url, "images": used.images, "left_out": used.left_out, "trained": step.steps, "loss": loss}
 
 
 def training_url(step: TrainStep, codec: Any) -> str:
@@ -82,9 +94,17 @@ def is_trained(step: TrainStep, codec: Any) -> bool:
     return found is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """How many pictures are trained on, and how many could not be read."""
+
+    images: int
+    left_out: int
+
+
 @dataclass(frozen=True)
 class TrainTask:
-    """All of training, as one picklable task. Calling it yields the loss as it goes."""
+    """All of training, as one picklable task. Calling it yields how many pictures are usable, then the loss as it goes."""
 
     step: TrainStep
     preprocess: Preprocess
@@ -92,11 +112,12 @@ class TrainTask:
     rows: int
     url: str
 
-    def __call__(self, device: str) -> "Iterator[TrainPoint]":
+    def __call__(self, device: str) -> "Iterator[Usable | TrainPoint]":
         from stages.train import Trainer  # torch, on the worker only
 
         with TemporaryDirectory(prefix="latentmill-train-") as folder:
             images = self._images(Path(folder) / "images.npy")
+            yield Usable(len(images), self.rows - len(images))
             trainer = Trainer(self.step, self.preprocess, device=device)
             yield from trainer.run(images, load=self._load, save=self._save)
 

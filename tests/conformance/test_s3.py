@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from pipeline import artifacts
 from pipeline.executors.base import Executor
+from pipeline.gallery import write_gallery
 from pipeline.query import Query, run_query
 from pipeline.run import RunResult, run_job
 from pipeline.store.store import Store
@@ -73,8 +75,18 @@ def check(s3: S3, result: RunResult) -> None:
     assert len(found.rows) == 3
 
 
+def gallery(s3: S3) -> None:
+    """The page of a query by picture: both are read at the store's endpoint, which nothing but its options names."""
+    asked = Query("s3://faces/store", s3.store, "shapes", image=f"s3://faces/images/{image_id(1)}", k=3)
+    with TemporaryDirectory() as folder:
+        page = Path(folder) / "hits.html"
+        write_gallery(run_query(asked), page)
+        assert page.read_text().count("data:image/") == 4
+
+
 def test_local_executor(s3: S3, local: Executor) -> None:
     check(s3, run(s3, local))
+    gallery(s3)
     again = run(s3, local)
     assert again.steps["encode"]["encoded"] == 0
     assert again.steps["render"]["codes"] == 0
