@@ -16,8 +16,7 @@ def write_gallery(result: QueryResult, to: Path) -> None:
         return picture_of(uri, picture_options(asked, uri))
 
     hits = tuple(
-        Hit(row["id"], row.get("distance"), picture(row["uri"]), row.get("labels") or {})
-        for row in result.rows
+        Hit(row["id"], row.get("distance"), picture(row["uri"]), row.get("labels") or {}) for row in result.rows
     )
     page = gallery(
         GalleryData(

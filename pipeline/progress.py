@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from schemas.events import Event, Notice, RunFinished, StepFinished, StepStarted
@@ -80,7 +81,7 @@ class _Rate:
 class _Bars:
     """Rich bars, one a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("[bold]{task.description:<12}"),
@@ -89,7 +90,7 @@ class _Bars:
             TextColumn("[dim]{task.fields[detail]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
         )
         self._tasks: dict[str, TaskID] = {}
         self._rates: dict[str, _Rate] = {}
@@ -120,7 +121,7 @@ class _Bars:
                 self._progress.update(bar.id, total=total, completed=total)
             case Notice():
                 mark = "[yellow]![/]" if event.level == "warning" else "[blue]·[/]"
-                self._progress.console.print(f"{mark} {event.message}", highlight=False)
+                self._progress.console.print(f"{mark} {escape(event.message)}", highlight=False)
             case RunFinished() | StepFinished():
                 pass
 

@@ -1,7 +1,5 @@
 """Small pictures of originals, for pages. A file that cannot be read or shown has none, and the page says so."""
 
-from typing import Any
-
 from pipeline import artifacts
 from schemas.codec import Preprocess
 from schemas.errors import LatentmillError, RowFailure
@@ -12,7 +10,7 @@ MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000
 
 
-def picture_of(uri: str, options: dict[str, Any] | None, preprocess: Preprocess | None = None) -> Picture | None:
+def picture_of(uri: str, options: artifacts.Options, preprocess: Preprocess | None = None) -> Picture | None:
     """The picture at `uri`, cropped as the codec saw it; None when it is no longer there or is not a file of its own."""
     try:
         data = artifacts.read_bytes(uri, options)

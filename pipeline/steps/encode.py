@@ -32,18 +32,13 @@ def encode(step: EncodeStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns its counts. Raises AccountingError when a listed image is in no table or in two."""
     held = listing = ctx.listing_now()  # `held` keeps the spilled rows on disk
     _tell_labels(ctx, listing)
-    relabelled = 0
     if listing.tally.todo(retry_failures=ctx.retry_failures).any() or _stale(listing) or listing.tally.relabelled.any():
         listing = replace(listing, tally=_behind_the_fence(step, ctx, listing))
         _heal(ctx, listing)
-        if listing.tally.relabelled.any():
-            # Where rows lie is asked for here, behind the fence and before any commit of this step moves them.
-            version = ctx.latents.version
-            located = recount(listing, latents=ctx.latents, failures=ctx.failures, located_at=version)
-            relabelled = relabel(ctx, listing, located, version=version)
     todo = listing.tally.todo(retry_failures=ctx.retry_failures)
     total = int(todo.sum())
     ctx.started_step(step, total=total, already=listing.rows - total)
+    relabelled = _relabel(step, ctx, listing, total) if listing.tally.relabelled.any() else 0
     figures = Figures()
     tally = listing.tally
     if relabelled and not total:
@@ -76,6 +71,17 @@ def _behind_the_fence(step: EncodeStep, ctx: Context, listing: Listing) -> Tally
         table.fence(ctx.lease.token)
         table.clean_orphans(timedelta(0), token=ctx.lease.token)
     return recount(listing, latents=ctx.latents, failures=ctx.failures)
+
+
+def _relabel(step: EncodeStep, ctx: Context, listing: Listing, total: int) -> int:
+    """Writes changed labels; returns of how many images. Behind the fence, and before any commit of this step moves rows."""
+    asked = f"{int(listing.tally.relabelled.sum()):,}"
+    ctx.progress(step, computed=0, committed=0, failed=0, total=total, note=f"writing new labels of {asked} images")
+    version = ctx.latents.version
+    located = recount(listing, latents=ctx.latents, failures=ctx.failures, located_at=version)
+    done = relabel(ctx, listing, located, version=version)
+    ctx.progress(step, computed=0, committed=0, failed=0, total=total, note=f"new labels of {done:,} images written")
+    return done
 
 
 def _schema(step: EncodeStep, ctx: Context, listing: Listing) -> pa.Schema:

@@ -17,7 +17,7 @@ from pipeline.steps import encode as encoding
 from pipeline.store import columns
 from pipeline.store.store import Store
 from schemas.errors import AccountingError, StoreError
-from schemas.events import Event, Notice
+from schemas.events import Event, Notice, Progress, StepStarted
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import Job, parse_job
 from tests.jobs import LABELS, image_id, job_data, make_images, rows_of
@@ -70,8 +70,12 @@ def test_labels_change_and_nothing_else(encoded: Path) -> None:
     edit(encoded, flip)
     plan = make_plan(job(encoded))
     assert (plan.steps[0].todo, plan.steps[0].note) == (0, "4 with new labels")
-    counts = run(encoded).steps["encode"]
+    events: list[Event] = []
+    counts = run(encoded, events=events).steps["encode"]
     assert (counts["relabelled"], counts["encoded"], counts["in_latents"]) == (4, 0, 40)
+    notes = [e.note for e in events if isinstance(e, Progress)]
+    assert notes == ["writing new labels of 4 images", "new labels of 4 images written"]
+    assert isinstance(events[0], StepStarted)  # a display knows the step before it hears of it
     after = stored(encoded)
     assert {i for i in after if after[i]["labels"] != before[i]["labels"]} == FLIPPED
     for i in before:
