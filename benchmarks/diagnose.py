@@ -57,7 +57,7 @@ def main() -> None:
     asked = parser.parse_args()
     splits = labelled(asked.rows, asked.dim, 4).splits(columns=["id", "latent"])
     executor = LocalExecutor(LocalSpec())
-    rounds = [(timed(lambda: executor.reduce(splits, Raw())), timed(lambda: executor.reduce(splits, Scan(asked.dim, False))))
+    rounds = [(timed(lambda: executor.reduce(splits, Raw())), timed(lambda: executor.reduce(splits, Scan(asked.dim, False, expected=asked.rows))))
               for _ in range(ROUNDS + 1)][1:]  # fmt: skip
     raw = statistics.median(r[0][0] for r in rounds)
     scan = statistics.median(r[1][0] for r in rounds)

@@ -21,6 +21,7 @@ from pipeline.context import Context
 from pipeline.measurements import store_measurements
 from pipeline.reconstruction import write_errors
 from pipeline.selection import selection_clause
+from pipeline.steps.fit import drive
 from pipeline.store.columns import Computed
 from schemas.errors import JobError
 from schemas.measurements import OK, Measurement
@@ -31,7 +32,7 @@ from stages.diagnosis.diagnosis import diagnosis, probe_batches
 from stages.diagnosis.evidence import Evidence, Limits, gather
 from stages.diagnosis.findings import about_rows
 from stages.diagnosis.probe import Probe
-from stages.diagnosis.scan import Scan, Scanned, finite_rows
+from stages.diagnosis.scan import Scanned, finite_rows, scan
 from stages.diagnosis.scores import ANOMALY, MAHALANOBIS, RECONSTRUCTION, TYPICALITY, Scale, Scores
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left.", "loosen the filter")
     ctx.started_step(step, total=splits.rows)
     spec = ctx.codec.latent
-    scanned = ctx.executor.reduce(splits, Scan(spec.dim, bool(logvar)))
+    scanned: Scanned = drive(scan(spec.dim, logvar=bool(logvar), rows=splits.rows), ctx.executor, splits)
     ctx.progress(step, computed=splits.rows, committed=0, failed=scanned.non_finite, total=splits.rows)
     limits = Limits(step.active_threshold, step.collapse_nats, step.k)
     evidence = gather(scanned, spec, limits=limits, sample=step.sample, seed=step.seed)

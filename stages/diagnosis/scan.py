@@ -1,26 +1,36 @@
 """The one scan of a diagnosis: means and variances, norms, posterior terms and a sample of rows, for any number of rows.
 
-Everything is kept in float64, in blocks that stay in the processor's cache, and merges: any chunking and any order of rows
-gives the same numbers up to rounding, and exactly the same sample. Rows with a number that is not finite leave first, counted.
+Of all rows: means, variances, norms, posterior sums. Of the sample alone (at most MAX_SAMPLE_ROWS rows, fixed by the hash of
+their ids): covariances, neighbours, distributions, two-sample tests. Sums are kept in float64 and merge: any chunking and any
+order of rows gives the same numbers up to rounding, and exactly the same sample. Rows with a number that is not finite leave
+first, counted.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch.utils.dlpack import from_dlpack
 
 from stages.columns import matrix_of
 from stages.diagnosis.norms import NormHistogram
 from stages.moments import Moments
 from stages.row_hash import Hashes, hash_ids, salted
 from stages.rows import Latents, widen
+from stages.stage import Passes
 
 Floats = npt.NDArray[np.float64]
-BLOCK_VALUES = 2**19
-"""16 MB of float64. Smaller blocks would stay in the cache, but threads that fold side by side would wait for each other."""
+Bools = npt.NDArray[np.bool_]
+BLOCK_VALUES = 2**18
+"""2 MB of float64: they stay in the cache from one look to the next, and threads seldom meet between array operations."""
+LAST_HASH = 2**64 - 1
 MAX_SAMPLE_ROWS = 2**16
 MAX_SAMPLE_VALUES = 2**22
+FAR = 1e-2
+"""Scatter ÷ Σz² under which a coordinate lies so far from zero that a difference of sums would lose digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,10 @@ class CodeSample:
 
     capacity: int
     parts: tuple[SampledCodes, ...] = ()
-    limit: int = 2**64 - 1
+    limit: int = LAST_HASH
+
+    def __len__(self) -> int:
+        return min(self.capacity, sum(map(len, self.parts)))
 
     def added(self, part: SampledCodes) -> "CodeSample":
         return self._shrunk((*self.parts, part), self.limit)
@@ -103,13 +116,14 @@ class PosteriorSums:
         return cls(np.zeros(dim), np.zeros(dim), np.zeros(dim))
 
     @classmethod
-    def of(cls, squares: Floats, logvars: Floats) -> "PosteriorSums":
-        """From ‖μ‖² (n,) and log σ² (n, d)."""
+    def of(cls, squares: Floats, logvars: Floats) -> "tuple[PosteriorSums, Floats]":
+        """From ‖μ‖² (n,) and log σ² (n, d); and Σσ² of every row (n,)."""
         std = np.exp(0.5 * logvars)
         variance = std * std
-        ones, dim = np.ones(len(logvars)), logvars.shape[1]
-        kl = 0.5 * (squares + (variance - logvars) @ np.ones(dim) - dim)
-        return cls(ones @ logvars, ones @ variance, ones @ std, float(kl.sum()), float(kl @ kl))
+        rows, dims = np.ones(len(logvars)), np.ones(logvars.shape[1])
+        variances = variance @ dims
+        kl = 0.5 * (squares + variances - logvars @ dims - len(dims))
+        return cls(rows @ logvars, rows @ variance, rows @ std, float(kl.sum()), float(kl @ kl)), variances
 
     def merged(self, other: "PosteriorSums") -> "PosteriorSums":
         return PosteriorSums(
@@ -140,11 +154,15 @@ class Scanned:
 
 @dataclass(frozen=True)
 class Scan:
-    """Reduce stage over batches with `id`, `latent` and, if `logvar`, `logvar`."""
+    """Reduce stage over batches with `id`, `latent` and, if `logvar`, `logvar`.
+
+    `expected`: rows that will come, from which it follows whose hashes can be among the smallest; the others' are not copied.
+    """
 
     dim: int
     logvar: bool
     capacity: int = field(default=MAX_SAMPLE_ROWS)
+    expected: int | None = None
 
     def start(self) -> Scanned:
         capacity = max(1, min(self.capacity, MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // self.dim))
@@ -152,16 +170,30 @@ class Scan:
         return Scanned(
             Moments.empty(self.dim, full=False),
             empty,
-            CodeSample(capacity),
+            CodeSample(capacity, limit=_limit(capacity, self.expected)),
             PosteriorSums.empty(self.dim) if self.logvar else None,
             empty if self.logvar else None,
         )
 
     def add(self, state: Scanned, batch: pa.RecordBatch) -> Scanned:
-        rows = max(1, BLOCK_VALUES // self.dim)
-        for start in range(0, batch.num_rows, rows):
-            state = self._block(state, batch.slice(start, rows))
-        return state
+        if not batch.num_rows:
+            return state
+        found = self._summed(batch)
+        good = np.concatenate(found.good)
+        if not good.all():
+            batch = batch.filter(pa.array(good))
+        drawn, posterior = state.drawn_norms, state.posterior
+        if drawn is not None and posterior is not None and found.posterior is not None:
+            drawn = drawn.merged(NormHistogram.of(np.concatenate(found.drawn)))
+            posterior = posterior.merged(found.posterior)
+        return Scanned(
+            state.moments.merged(found.moments),
+            state.norms.merged(NormHistogram.of(np.concatenate(found.squares))),
+            self._sampled(state.sample, batch),
+            posterior,
+            drawn,
+            state.non_finite + len(good) - batch.num_rows,
+        )
 
     def merge(self, a: Scanned, b: Scanned) -> Scanned:
         return Scanned(
@@ -173,56 +205,111 @@ class Scan:
             a.non_finite + b.non_finite,
         )
 
-    def _block(self, state: Scanned, batch: pa.RecordBatch) -> Scanned:
-        latents, good = finite_rows(batch.column("latent"))
-        logvars = None
-        if self.logvar:
-            logvars, known = finite_rows(batch.column("logvar"))
-            good &= known
-        dropped = int(len(good) - good.sum())
-        if dropped:
-            latents, batch = latents[good], batch.filter(pa.array(good))
-            logvars = None if logvars is None else logvars[good]
-        if not len(latents):
-            return replace(state, non_finite=state.non_finite + dropped)
-        origin = state.moments.origin if state.n else latents.mean(0, dtype=np.float64)
-        moments, squares = _measured(latents, origin)
-        posterior, drawn = state.posterior, state.drawn_norms
-        if logvars is not None and posterior is not None and drawn is not None:
-            spread = logvars.astype(np.float64)
-            posterior = posterior.merged(PosteriorSums.of(squares, spread))
-            drawn = drawn.merged(NormHistogram.of(squares + np.exp(spread) @ np.ones(self.dim)))
-        return Scanned(
-            state.moments.merged(moments),
-            state.norms.merged(NormHistogram.of(squares)),
-            self._sampled(state.sample, batch.column("id"), latents, logvars),
-            posterior,
-            drawn,
-            state.non_finite + dropped,
-        )
+    def _summed(self, batch: pa.RecordBatch) -> "_Summed":
+        """Every row is looked at in float64 once, in blocks that lie in one place in memory."""
+        rows = min(max(1, BLOCK_VALUES // self.dim), batch.num_rows)
+        columns = [batch.column(name) for name in (("latent", "logvar") if self.logvar else ("latent",))]
+        there = np.logical_and.reduce([column.is_valid().to_numpy(zero_copy_only=False) for column in columns])
+        sources = [_Widened(column, rows) for column in columns]
+        found = _Summed(Moments.empty(self.dim, full=False), PosteriorSums.empty(self.dim) if self.logvar else None)
+        for start in range(0, batch.num_rows, rows):
+            block = slice(start, start + rows)
+            found.add(there[block], *(source[block] for source in sources))
+        return found
 
-    def _sampled(self, sample: CodeSample, ids: pa.Array, latents: Latents, logvars: Latents | None) -> CodeSample:
-        hashes = salted(hash_ids(ids), "diagnosis sample")
+    def _sampled(self, sample: CodeSample, batch: pa.RecordBatch) -> CodeSample:
+        hashes = salted(hash_ids(batch.column("id")), "diagnosis sample")
         kept = np.flatnonzero(hashes <= np.uint64(sample.limit))
         if not len(kept):
             return sample
-        names = ids.take(pa.array(kept))
+        rows = batch.take(pa.array(kept))
+        logvars = widen(matrix_of(rows.column("logvar"))) if self.logvar else None
         return sample.added(
-            SampledCodes(hashes[kept], names, latents[kept], None if logvars is None else logvars[kept])
+            SampledCodes(hashes[kept], rows.column("id"), widen(matrix_of(rows.column("latent"))), logvars)
         )
 
 
-def _measured(latents: Latents, origin: Floats) -> tuple[Moments, Floats]:
-    """Moments of rows (n, d), variances alone, and ‖z‖² (n,), in as few looks at the rows as it takes.
+@dataclass(slots=True)
+class _Summed:
+    """The sums of one batch, block by block: ‖μ‖² and ‖μ‖² + Σσ² of its finite rows, and which rows those are."""
 
-    `origin` lies near the data, so that neither loses digits when they sit far from zero.
+    moments: Moments
+    posterior: PosteriorSums | None
+    squares: list[Floats] = field(default_factory=list)
+    drawn: list[Floats] = field(default_factory=list)
+    good: list[Bools] = field(default_factory=list)
+
+    def add(self, there: Bools, latents: Floats, logvars: Floats | None = None) -> None:
+        """Rows of latents and log-variances (n, d), of which some are null and not `there` (n,)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            squares = np.vecdot(latents, latents)
+            # Squares and sums of float32 fit into float64: they are finite exactly where all numbers of the row are.
+            good = there & np.isfinite(squares)
+            if logvars is not None:
+                good &= np.isfinite(logvars @ np.ones(logvars.shape[1]))
+        self.good.append(good)
+        if not good.all():
+            latents, squares = latents[good], squares[good]
+            logvars = None if logvars is None else logvars[good]
+        self.squares.append(squares)
+        self.moments.absorb(_moments(latents))
+        if logvars is not None and self.posterior is not None:
+            sums, variances = PosteriorSums.of(squares, logvars)
+            self.posterior = self.posterior.merged(sums)
+            self.drawn.append(squares + variances)
+
+
+class _Widened:
+    """Blocks of a float16 or float32 column as float64 (rows, d), one after another in the same memory.
+
+    Fresh memory for every block would cost as much as the sums.
     """
-    n, dim = latents.shape
-    away = np.subtract(latents, origin, dtype=np.float64)
-    offset = (np.ones(n) @ away) / n
-    scatter = np.einsum("ij,ij->j", away, away) - n * offset**2
-    squares = np.einsum("ij,ij->i", away, away) + 2 * (away @ origin) + origin @ origin
-    return Moments(n, origin, offset, scatter, np.zeros((dim, 0)), np.zeros((0, 0))), np.maximum(squares, 0.0)
+
+    def __init__(self, column: pa.FixedSizeListArray, rows: int) -> None:
+        size = column.type.list_size
+        values = column.values.slice(column.offset * size, len(column) * size)
+        # DLPack lends Arrow's memory out, which numpy would have to copy for torch; it knows no nulls.
+        flat = torch.from_numpy(matrix_of(column).copy()) if values.null_count else from_dlpack(values)
+        self._source = flat.view(len(column), size)
+        self._single = torch.empty((rows, size)) if flat.dtype == torch.float16 else None
+        self._wide = torch.empty((rows, size), dtype=torch.float64)
+
+    def __getitem__(self, block: slice) -> Floats:
+        """Rows of the column; overwritten by the next call."""
+        source = self._source[block]
+        # By way of float32: torch has quick code for both steps, and slow code for the leap.
+        if self._single is not None:
+            source = self._single[: len(source)].copy_(source)
+        found: Floats = self._wide[: len(source)].copy_(source).numpy()
+        return found
+
+
+def scan(dim: int, *, logvar: bool, rows: int, capacity: int = MAX_SAMPLE_ROWS) -> Passes[Scanned, Scanned]:
+    """The scan of `rows` rows: one pass, and another where so many of them were not finite that the sample came out short."""
+    found = yield Scan(dim, logvar, capacity, expected=rows)
+    if len(found.sample) < min(found.sample.capacity, found.n):
+        found = yield Scan(dim, logvar, capacity)
+    return found
+
+
+def _limit(capacity: int, expected: int | None) -> int:
+    """The hash under which at least `capacity` of `expected` hashes lie, but for six deviations of their number."""
+    enough = capacity + 6 * math.sqrt(capacity)
+    if expected is None or expected <= enough:
+        return LAST_HASH
+    return int(LAST_HASH * (enough / expected))
+
+
+def _moments(wide: Floats) -> Moments:
+    """Moments of rows (n, d), variances alone: from plain sums, unless some coordinate lies far from zero."""
+    n, dim = wide.shape
+    if not n:
+        return Moments.empty(dim, full=False)
+    mean, squares = (np.ones(n) @ wide) / n, np.einsum("ij,ij->j", wide, wide)
+    scatter = squares - n * mean**2
+    if (scatter < FAR * squares).any():
+        return Moments.of(wide, full=False)
+    return Moments(n, mean, np.zeros(dim), scatter, np.zeros((dim, 0)), np.zeros((0, 0)))
 
 
 def finite_rows(column: pa.FixedSizeListArray) -> tuple[Latents, npt.NDArray[np.bool_]]:

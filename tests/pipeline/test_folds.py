@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
+import torch
 
 from pipeline.executors.base import GROUPS, groups, merged
 from pipeline.executors.folds import folded
@@ -75,3 +76,18 @@ def test_a_group_that_never_came_is_an_error(missing: int) -> None:
     came = ((i, [i]) for i in range(4) if i != missing)
     with pytest.raises(AccountingError, match=f"4 groups .* number {missing} came back from no worker"):
         merged(Listing(), came, count=4)
+
+
+class Threads(Listing):
+    """A reduce stage that notes how many threads torch may use where a group is folded."""
+
+    def add(self, state: list[int], batch: pa.RecordBatch) -> list[int]:
+        return [*state, torch.get_num_threads()]
+
+
+def test_groups_side_by_side_share_the_threads() -> None:
+    before = torch.get_num_threads()
+    assert LocalExecutor(LocalSpec(threads=4)).reduce(Numbers(8), Threads()) == [1] * 8
+    assert LocalExecutor(LocalSpec(threads=4)).reduce(Numbers(2), Threads()) == [2, 2]
+    assert LocalExecutor(LocalSpec(threads=4)).reduce(Numbers(1), Threads()) == [4], "a group alone has them all"
+    assert torch.get_num_threads() == before

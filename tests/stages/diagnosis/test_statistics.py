@@ -17,6 +17,7 @@ from stages.diagnosis.draws import normals
 from stages.diagnosis.norms import NormHistogram, norm_deviations, typicality
 from stages.diagnosis.posterior import active_units, collapsed, sensitivity_nats
 from stages.diagnosis.scan import Scan, Scanned
+from stages.diagnosis.scan import scan as scan_passes
 from stages.diagnosis.scores import Gaussian, Scale, Scores
 from stages.row_hash import hash_ids
 
@@ -96,6 +97,48 @@ def test_any_split_and_order_gives_the_same(cuts: list[int], order: object, offs
     one, two = merged.sample.rows(), whole.sample.rows()
     assert one is not None and two is not None and one.ids == two.ids and (one.latents == two.latents).all()
     assert len(one) == min(20, n)
+
+
+def test_rows_that_cannot_be_in_the_sample_are_passed_over() -> None:
+    """Knowing how many rows come gives the same sample from fewer copies; where most are not finite, a second pass does."""
+    z = RNG.normal(size=(4000, 3))
+
+    def passed(z: np.ndarray) -> tuple[list[Scan], Scanned]:
+        stages, passes = [], scan_passes(3, logvar=False, rows=len(z), capacity=50)
+        try:
+            stage = next(passes)
+            while True:
+                stages.append(stage)
+                stage = passes.send(stage.add(stage.start(), rows(z)))
+        except StopIteration as finished:
+            return stages, finished.value
+
+    stages, found = passed(z)
+    assert len(stages) == 1 and sum(map(len, found.sample.parts)) < 200
+    sampled, plain = found.sample.rows(), scan(z, capacity=50).sample.rows()
+    assert sampled is not None and plain is not None and len(sampled) == 50
+    assert sampled.ids == plain.ids and (sampled.latents == plain.latents).all()
+
+    z[100:, 1] = np.nan
+    stages, found = passed(z)
+    sampled = found.sample.rows()
+    assert len(stages) == 2 and (found.n, found.non_finite) == (100, 3900)
+    assert sampled is not None and len(sampled) == 50 and all(int(name[1:]) < 100 for name in sampled.ids)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_coordinates_far_from_zero_or_constant_lose_no_digits(dtype: type) -> None:
+    """Plain sums are differences of large numbers there. Rows without a latent leave, whatever lies in their memory."""
+    z = (RNG.normal(size=(3000, 90)) * 0.1 + np.repeat([0, 3, 1000], 30)).astype(dtype)
+    z[:, :3], z[5] = [0, 0.3, -700], np.nan
+    values = pa.array(z.reshape(-1))
+    latent = pa.FixedSizeListArray.from_arrays(values, 90, mask=pa.array(np.arange(3000) == 5))
+    stage = Scan(90, False)
+    batch = pa.record_batch({"id": [f"i{i}" for i in range(3000)], "latent": latent})
+    found, exact = stage.add(stage.start(), batch), np.delete(z, 5, axis=0).astype(np.float64)
+    assert (found.n, found.non_finite) == (2999, 1)
+    np.testing.assert_allclose(found.moments.z_mean, exact.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(found.moments.z_variance, exact.var(0, ddof=1), rtol=1e-9, atol=1e-24)
 
 
 def test_rows_that_are_not_finite_leave_first() -> None:
