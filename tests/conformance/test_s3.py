@@ -84,12 +84,40 @@ def gallery(s3: S3) -> None:
         assert page.read_text().count("data:image/") == 4
 
 
+def held(s3: S3) -> dict[str, bool]:
+    """What readers see of the label `bright`."""
+    store = Store.open("s3://faces/store", options=s3.store, create=False)
+    entry = store.current("shapes")
+    assert entry is not None
+    rows = store.table(entry.table).scan(["id", "labels"], version=entry.version)
+    return {r["id"]: r["labels"]["bright"] for b in rows for r in b.to_pylist()}
+
+
 def test_local_executor(s3: S3, local: Executor) -> None:
     check(s3, run(s3, local))
     gallery(s3)
     again = run(s3, local)
     assert again.steps["encode"]["encoded"] == 0
     assert again.steps["render"]["codes"] == 0
+
+
+def test_new_labels(s3: S3, local: Executor) -> None:
+    run(s3, local)
+    client, s3.refused = s3.client, 0
+    lines = client.get_object(Bucket="faces", Key="labels.csv")["Body"].read().decode().splitlines()
+    flipped = {"true": "false", "false": "true"}
+    changed = [i for i in (image_id(n) for n in (3, 4, 5, 61, 62)) if i in held(s3)]
+    for at, text in enumerate(lines):
+        row = text.split(",")
+        if row[0] in changed:
+            lines[at] = ",".join([row[0], flipped[row[1]], *row[2:]])
+    s3.put({"faces/labels.csv": "\n".join(lines).encode()})
+    before = held(s3)
+    counts = run(s3, local).steps["encode"]
+    assert (counts["relabelled"], counts["encoded"]) == (len(changed), 0) and s3.refused > 0
+    after = held(s3)
+    assert {i for i in after if after[i] != before[i]} == set(changed) and after.keys() == before.keys()
+    assert len(changed) > 2
 
 
 def test_ray_executor(s3: S3, ray_executor: Callable[..., Executor]) -> None:

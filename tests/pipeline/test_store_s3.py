@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 from s3 import S3, s3_server
 from store_rows import FINGERPRINT, add, batch, child, fenced, ids_of, line, names
+from test_store_columns import Some, score, twice
 
 from pipeline.store.store import Store
+from pipeline.store.table import Table
 from schemas.errors import LeaseHeld, StoreError
 from schemas.steps import IndexStep
 
@@ -143,6 +145,53 @@ def test_503s_are_ridden_out(s3: S3) -> None:
             assert ids_of(table) == names(30)[2:] and s3.refused > 10
     finally:
         s3.fail_every = 0
+
+
+def anomalies(table: Table) -> dict[str, float]:
+    return {r["id"]: r["anomaly"] for b in table.scan(["id", "anomaly"]) for r in b.to_pylist()}
+
+
+def test_columns_are_written_through_503s(s3: S3) -> None:
+    """New columns, replaced ones, and labels of some rows: all values, each in its row."""
+    table = fenced(Store.open("s3://bucket/columns", options=s3.store))
+    for k in range(3):
+        add(table, names(10, start=10 * k))
+    s3.fail_every, s3.refused = 4, 0
+    try:
+        table.put_columns(score(), token=1, properties={})
+        assert anomalies(table) == {i: int(i[4:9]) for i in names(30)}
+        before = table.version
+        table.put_columns(score(twice), token=1, properties={})
+        chosen = (names(1)[0], *names(2, start=21))
+        table.put_columns(Some(chosen), token=1, properties={})
+        assert table.version == before + 2 and s3.refused > 10
+    finally:
+        s3.fail_every = 0
+    assert anomalies(table) == {i: 2 * int(i[4:9]) for i in names(30)}
+    assert {r["id"] for b in table.scan(["id"], where="labels.hair = 'green'") for r in b.to_pylist()} == set(chosen)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_columns_whose_answer_was_lost_are_committed_once(s3: S3, new: bool) -> None:
+    table = fenced(Store.open(f"s3://bucket/lost-columns-{new}", options=s3.store))
+    add(table, names(10))
+    if not new:
+        table.put_columns(score(), token=1, properties={})
+    before = table.version
+    lost: list[str] = []
+
+    def fate(method: str, path: str) -> str:
+        if method == "PUT" and path.endswith(".manifest") and not lost:
+            lost.append(path)
+            return "lose"
+        return ""
+
+    with faulty(s3.endpoint, fate) as front:
+        options = s3.store | {"aws_endpoint": front, "client_max_retries": "1"}
+        through = Store.open(table.ref.store, options=options).latents("faces", FINGERPRINT)
+        version = through.put_columns(score(twice), token=1, properties={})
+    assert lost and version == table.version == before + 1
+    assert anomalies(table) == {i: 2 * int(i[4:9]) for i in names(10)}
 
 
 @pytest.mark.slow
