@@ -52,6 +52,14 @@ def test_every_wrong_filter_is_refused_by_the_plan(tmp_path: Path, encoded: bool
     assert (tmp_path / "store").exists() == encoded, "a plan touches nothing"
 
 
+def test_without_rows_nobody_is_told_that_a_label_is_unknown(tmp_path: Path) -> None:
+    make_images(tmp_path, 2)
+    steps = [{"stage": "traverse", "coordinates": [0], "where": "labels.bright"}]
+    with pytest.raises(JobError) as caught:
+        make_plan(parse_job(job_data(tmp_path, tmp_path / "store", steps=steps)))
+    assert [p.field for p in caught.value.problems] == ["steps.0 (traverse)"]
+
+
 def test_a_filter_of_a_job_that_has_yet_to_train_its_codec(tmp_path: Path) -> None:
     make_images(tmp_path, 4)
     steps = [
