@@ -132,11 +132,44 @@ def compare(a: Path, b: Path) -> None:
         for name in ("sigma", "raw_norm", "intercept", "separation", "auc"):
             np.testing.assert_allclose(mine[name], other[name], rtol=1e-9)
         assert (mine["n"], mine["n_positive"]) == (other["n"], other["n_positive"])
+    drawn = [rendered(x) for x in (a, b)]
+    assert len(drawn[0]) > 30 and drawn[0].keys() == drawn[1].keys()
+    for key, row in drawn[0].items():
+        assert row == drawn[1][key], key
     files = [{p.relative_to(x / "renders"): p for p in (x / "renders").rglob("*") if p.is_file()} for x in (a, b)]
     assert files[0].keys() == files[1].keys()
     assert len(files[0]) > 30
     for name, path in files[0].items():
         assert contents(path) == contents(files[1][name]), name
+
+
+def rendered(out: Path) -> dict[str, dict[str, Any]]:
+    """The renders table by id, all but who wrote a row, when and below which folder.
+
+    Operations are JSON with a direction's own digits, which agree to 1e-9: numbers are rounded. The recipe is a hash over
+    those digits, so it is left out.
+    """
+    found = {}
+    for row in (r for batch in Store.open(str(out / "store")).renders("shapes").scan() for r in batch.to_pylist()):
+        del row["run_id"], row["at"], row["recipe"]
+        row["uri"] = row["uri"] and str(Path(row["uri"]).relative_to(out / "renders"))
+        row["operation"] = rounded(json.loads(row["operation"]))
+        row["strengths"] = rounded(row["strengths"])
+        assert row["id"] not in found, row["id"]
+        found[row["id"]] = row
+    return found
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to 6 digits, everything else as it is."""
+    match value:
+        case float():
+            return float(f"{value:.6g}")
+        case list():
+            return [rounded(one) for one in value]
+        case dict():
+            return {name: rounded(one) for name, one in value.items()}
+    return value
 
 
 def contents(path: Path) -> Any:
