@@ -146,8 +146,8 @@ def compare(a: Path, b: Path) -> None:
 def rendered(out: Path) -> dict[str, dict[str, Any]]:
     """The renders table by id, all but who wrote a row, when and below which folder.
 
-    Operations are JSON with a direction's own digits, which agree to 1e-9: numbers are rounded. The recipe is a hash over
-    those digits, so it is left out.
+    Operations are JSON with a direction's own digits, which agree to 1e-9: numbers are rounded, and hashes over those digits
+    (the recipe, an operation's `vector`) are left out.
     """
     found = {}
     for row in (r for batch in Store.open(str(out / "store")).renders("shapes").scan() for r in batch.to_pylist()):
@@ -161,14 +161,14 @@ def rendered(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to 6 digits, everything else as it is."""
+    """Numbers to 6 decimals, hashes of vectors left out, everything else as it is."""
     match value:
         case float():
-            return float(f"{value:.6g}")
+            return round(value, 6)
         case list():
             return [rounded(one) for one in value]
         case dict():
-            return {name: rounded(one) for name, one in value.items()}
+            return {name: rounded(one) for name, one in value.items() if name != "vector"}
     return value
 
 
