@@ -1,6 +1,6 @@
 """Disentanglement, completeness, informativeness (Eastwood and Williams 2018), from what gradient boosting relies on.
 
-One classifier a factor, on all dimensions (stages/scores/boosting.py); its feature importances say which it uses. Disentanglement: does a dimension
+One classifier a factor, on all dimensions; its feature importances say which it uses. Disentanglement: does a dimension
 serve one factor? Completeness: is a factor served by one dimension? Both are importance-weighted means of 1 − entropy, over
 factors or dimensions as the base of the logarithm; importances get 1e-11 added, as in disentanglement_lib.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.ensemble import GradientBoostingClassifier
 
-from stages.scores.boosting import boosted
 from stages.scores.information import Floats, Levels
 
 FLOOR = 1e-11
@@ -44,8 +44,11 @@ def importances(
         train, test = levels[:, j] >= 0, test_levels[:, j] >= 0
         if len(np.unique(levels[train, j])) < 2 or not test.any():
             raise ValueError(f"factor {j} needs two levels to train on and a row to test on")
-        one = boosted(codes[train], levels[train, j], test_codes[test], test_levels[test, j], seed=seed)
-        found.matrix[:, j], found.train[j], found.test[j] = one.importances, one.train, one.test
+        model = GradientBoostingClassifier(random_state=seed)
+        model.fit(codes[train], levels[train, j])
+        found.matrix[:, j] = np.abs(model.feature_importances_)
+        found.train[j] = np.mean(model.predict(codes[train]) == levels[train, j])
+        found.test[j] = np.mean(model.predict(test_codes[test]) == test_levels[test, j])
     return found
 
 

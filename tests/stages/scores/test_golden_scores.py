@@ -3,8 +3,8 @@
 The table is one draw with an unknown seed, and so is ours; a tolerance leaves room for both. Chosen by hand, they were held
 against what other seeds give: MIG, continuous SAP, modularity and IRS over 36 draws, discrete SAP, FactorVAE and β-VAE over 12.
 Most are one to three times three standard deviations. Discrete SAP has only two (.06; a seed in ten misses it), MIG of the
-identity misses by 2e-4 at some seeds, and DCI was not sampled. What a score is does not rest on them:
-each equals its definition to 1e-12 on any representation, DCI but for ties and the width of a bin.
+identity misses by 2e-4 at some seeds, and DCI was not sampled: its trees take too long. What a score is does not rest on them:
+each equals its definition to 1e-12 on any representation.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import GradientBoostingClassifier
 
 from stages.scores.beta_vae import beta_vae_score
-from stages.scores.boosting import boosted
 from stages.scores.dci import completeness, disentanglement, importances
 from stages.scores.factor_sampling import GridSampler
 from stages.scores.factor_vae import factor_vae_score
@@ -113,6 +111,9 @@ def test_equal_to_the_definitions_on_any_representation(seed: int, d: int, n: in
 def test_model_scores_equal_the_definitions(kind: str) -> None:
     rng = np.random.default_rng(5)
     (codes, levels), (test_codes, test_levels) = rows(kind, 90, rng), rows(kind, 60, rng)
+    found = importances(codes, levels[:, :2], test_codes, test_levels[:, :2], seed=4).matrix
+    expected_pair = reference.dci(codes.T, levels[:, :2].T, seed=4)
+    assert (disentanglement(found), completeness(found)) == pytest.approx(expected_pair, abs=1e-12)
     expected = reference.sap_discrete(codes.T, levels.T, test_codes.T, test_levels.T)
     assert sap(accuracies(codes, levels, test_codes, test_levels)) == pytest.approx(expected, abs=1e-12)
     same = {"batch": 16, "votes": (120, 80)}
@@ -120,31 +121,6 @@ def test_model_scores_equal_the_definitions(kind: str) -> None:
     expected = reference.factor_vae(Drawn(kind), theirs, variance_rows=500, **same)
     assert factor_vae_score(Drawn(kind), ours, variance_rows=500, **same) == pytest.approx(expected, abs=1e-12)
     assert beta_vae_score(Drawn(kind), ours, **same) == pytest.approx(reference.beta_vae(Drawn(kind), theirs, **same))
-
-
-@pytest.mark.parametrize("values", [40, None], ids=["few values", "any value"])
-@pytest.mark.parametrize("classes", [2, 4])
-def test_boosting_is_that_of_the_definition(classes: int, values: int | None) -> None:
-    """scikit-learn's, which sorts rows at every node. They part where splits tie, and by a bin where values are many."""
-    rng = np.random.default_rng(5)
-    levels = rng.integers(0, classes, 800)
-    codes = rng.standard_normal((800, 5)) + np.outer(levels, [1, 0, 0, 0, 0.2])
-    codes[:, 1] += 1.5 * (levels % 2)
-    if values:
-        codes = np.round(codes * 5).clip(-values // 2, values // 2 - 1)
-    found = boosted(codes[:500], levels[:500], codes[500:], levels[500:])
-    model = GradientBoostingClassifier(random_state=0).fit(codes[:500], levels[:500])
-    np.testing.assert_allclose(found.importances, model.feature_importances_, atol=0.01 if values else 0.03)
-    assert found.train == pytest.approx(model.score(codes[:500], levels[:500]), abs=0.01 if values else 0.02)
-    assert found.test == pytest.approx(model.score(codes[500:], levels[500:]), abs=0.02 if values else 0.04)
-
-
-def test_dci_is_that_of_the_definition() -> None:
-    rng = np.random.default_rng(5)
-    codes, levels = rows("rotated", 500, rng)
-    found = importances(codes, levels[:, :2], codes, levels[:, :2], seed=4).matrix
-    expected = reference.dci(codes.T, levels[:, :2].T, seed=4)
-    assert (disentanglement(found), completeness(found)) == pytest.approx(expected, abs=0.02)
 
 
 @dataclass(frozen=True)
