@@ -20,6 +20,7 @@ STEP = {
     "train": 60,
     "test": 30,
     "model_train": 60,
+    "scores": ["mig", "sap_continuous", "sap_discrete", "dci", "modularity", "irs"],
 }
 
 
