@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
+ALONE := tests/conformance tests/faults tests/examples/test_demo.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -21,8 +22,10 @@ demo: $(INSTALLED) ## Faces: make, train, encode on a local Ray, fit, edit, rend
 	@$(BIN)/latentmill demo
 
 test: $(INSTALLED) ## Run every test, the slow and the process-killing ones too
-	@echo "== Running all tests"
-	@$(BIN)/python -m pytest
+	@echo "== Running the tests, two at a time"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	@echo "== Running those that start Ray or want the whole machine, one after another"
+	@$(BIN)/python -m pytest $(ALONE)
 
 check: $(INSTALLED) ## Lint, formatting, strict types
 	@echo "== ruff check" && $(BIN)/ruff check .

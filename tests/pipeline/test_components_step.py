@@ -56,7 +56,7 @@ def test_where_limit_and_rank_beyond_the_rows(tmp_path: Path) -> None:
     result = run_job(job_of(tmp_path, [*PCA, step]), report=lambda event: None)
     assert result.steps["few"] | {"seconds": 0} == {
         "stage": "components", "seconds": 0, "directions": 2, "rows": 3,
-        "odd": {f"few.{i}": "no_variance" for i in (2, 3, 4)},
+        "odd": {f"few.{i}": "no_variance" for i in (2, 3, 4)}, "notices": ["few: 3 of 5 components: no_variance"],
     }  # fmt: skip
     walk = {"stage": "traverse", "directions": ["few.4"]}
     with pytest.raises(JobError, match="no_variance"):
