@@ -13,7 +13,6 @@ from pipeline.codec import CodecRef
 from pipeline.filters import Filters
 from pipeline.steps.compare import MAX_COMPARED, other_codec, ported_name
 from pipeline.steps.components import check_components, component_names
-from pipeline.steps.compose import composed_names
 from pipeline.steps.fit import direction_name
 from pipeline.store.store import Store
 from pipeline.store.table import Table
@@ -42,7 +41,6 @@ from schemas.steps import (
     WalkStep,
 )
 from schemas.tables import label_types
-from stages.code_sets.edit import range_problem
 from stages.code_sets.gaussian import FULL_DIM
 
 
@@ -97,6 +95,8 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
             yield from _factors(step, f"{at}.factors", known)
         case ComposeStep():
             yield from check_directions((*step.directions, *step.against), f"{at}.directions", known)
+            from pipeline.steps.compose import composed_names  # scipy and torch: only for jobs that compose
+
             known.directions |= set(composed_names(step))
         case FidelityStep():
             yield from _code_sets(step, at, known)
@@ -250,6 +250,8 @@ def check_coordinates(indexes: Iterable[int], at: str, known: Known) -> Iterator
 
 
 def _edit(step: EditStep, at: str, known: Known) -> Iterator[Problem]:
+    from stages.code_sets.edit import range_problem  # torch: only for jobs that edit
+
     for i, change in enumerate(step.changes):
         here = f"{at}.changes.{i}"
         if change.direction is not None:

@@ -47,6 +47,13 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     assert out.strip() == "[]"
 
 
+def test_planning_loads_no_model_library() -> None:
+    """A run with nothing to do is over in a moment: what only some steps need is loaded by those steps."""
+    watched = ("torch", "scipy", "sklearn", "ray")
+    _, out = fresh(sys.executable, "-W", "ignore", "-c", WATCH.format(body="import pipeline.run", heavy=watched))
+    assert out.strip() == "[]"
+
+
 def test_asking_for_help_loads_nothing_heavy() -> None:
     body = f"exec({HELP!r})"
     _, out = fresh(sys.executable, "-c", WATCH.format(body=body, heavy=HEAVY))
