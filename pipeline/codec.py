@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline import artifacts
 from pipeline.versions import library_versions
-from schemas.codec import CodecSpec, LatentSpec, LinearCodec
+from schemas.codec import CodecSpec, LatentSpec, LinearCodec, PatchesCodec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.identity import canonical_json
 from stages.codecs.factory import codec_fingerprint, describe, open_codec
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from stages.codecs.base import Codec
 
 
+BARE = (LinearCodec, PatchesCodec)
+"""Families whose tensors say all: they need no config beside them."""
+
+
 def weights_url(spec: CodecSpec) -> str | None:
     """Folder of the codec's weights; None for families that need none."""
     return getattr(spec, "weights", None)
@@ -32,8 +36,8 @@ def weights_url(spec: CodecSpec) -> str | None:
 def weights_exist(spec: CodecSpec) -> bool:
     """Whether the codec can be opened now."""
     url = weights_url(spec)
-    # The config is written last, so where it is the tensors are; only the linear codec does without one.
-    needed = TENSOR_FILE if isinstance(spec, LinearCodec) else CONFIG_FILE
+    # The config is written last, so where it is the tensors are; only the truth codecs do without one.
+    needed = TENSOR_FILE if isinstance(spec, BARE) else CONFIG_FILE
     return url is None or artifacts.exists(artifacts.join(url, needed))
 
 
@@ -44,7 +48,7 @@ def load_weights(spec: CodecSpec) -> Weights | None:
         return None
     config = None
     try:
-        if not isinstance(spec, LinearCodec) or artifacts.exists(artifacts.join(url, CONFIG_FILE)):
+        if not isinstance(spec, BARE) or artifacts.exists(artifacts.join(url, CONFIG_FILE)):
             config = artifacts.read_bytes(artifacts.join(url, CONFIG_FILE))
         tensors = artifacts.read_bytes(artifacts.join(url, TENSOR_FILE))
     except FileNotFoundError as error:

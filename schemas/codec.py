@@ -64,12 +64,35 @@ class LatentSpec(Spec):
     centred_shell: bool = Field(
         False, description="rows lie near a shell of radius √d around 0, so slerp is the natural path"
     )
+    codebook: int | None = Field(
+        None,
+        ge=2,
+        le=2**24,
+        description="discrete families: how many codes there are. A token's embedding stands along `channel` or `feature`, the "
+        "other sides number the tokens",
+    )
 
     @model_validator(mode="after")
     def _one_axis_a_side(self) -> "LatentSpec":
         if self.axes and (len(self.axes) != len(self.shape) or len(set(self.axes)) < len(self.axes)):
             raise ValueError(f"axes {list(self.axes)} must name each side of shape {list(self.shape)} once")
+        if self.codebook is not None and (len(self.shape) < 2 or not {"channel", "feature"} & set(self.named_axes)):
+            raise ValueError(
+                f"a codebook needs a `channel` or `feature` side and tokens beside it, not {list(self.shape)}"
+            )
         return self
+
+    @property
+    def embedding_axis(self) -> int:
+        """The side of `shape` along which a token's embedding stands. For discrete families."""
+        return next(i for i, axis in enumerate(self.named_axes) if axis in ("channel", "feature"))
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """The grid of tokens: `shape` without the embedding. Empty for continuous families."""
+        if self.codebook is None:
+            return ()
+        return tuple(side for i, side in enumerate(self.shape) if i != self.embedding_axis)
 
     @property
     def named_axes(self) -> tuple[Axis, ...]:
@@ -118,6 +141,31 @@ class ConvVAECodec(_Codec):
     weights: str = Field(description="folder URL written by the train step")
 
 
+class PatchesCodec(_Codec):
+    """A discrete codec: every p×p patch becomes the nearest of K codebook entries, in whole numbers, so no answer hangs on rounding.
+
+    Entries are flat colours, spread over all colours from `seed`, or patches of your own from `weights` (`codebook`: K×p×p×3, uint8).
+    """
+
+    family: Literal["patches"] = "patches"
+    codes: int = Field(64, ge=2, le=2**16, description="K, entries of the codebook")
+    patch: int = Field(4, ge=1, le=64, description="p, pixels a side; it divides both sides of preprocess.size")
+    seed: int = Field(0, ge=0)
+    weights: str | None = None
+
+    @property
+    def own_codebook(self) -> bool:
+        """Whether the entries come from `weights`."""
+        return self.weights is not None
+
+    @property
+    def latent(self) -> "LatentSpec":
+        """One embedding a patch: its entry's colour, or all numbers of its entry, in units of pixels/255."""
+        height, width = (side // self.patch for side in self.preprocess.size)
+        channels = 3 * self.patch**2 if self.own_codebook else 3
+        return LatentSpec(shape=(channels, height, width), space="model", codebook=self.codes)
+
+
 class CustomCodec(_Codec):
     """A codec of the user's own, `module:Class`; refused unless the job says `allow_code: true`."""
 
@@ -126,4 +174,6 @@ class CustomCodec(_Codec):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-CodecSpec = Annotated[LinearCodec | SphereCodec | ConvVAECodec | CustomCodec, Field(discriminator="family")]
+CodecSpec = Annotated[
+    LinearCodec | SphereCodec | PatchesCodec | ConvVAECodec | CustomCodec, Field(discriminator="family")
+]

@@ -5,6 +5,7 @@ metadata. Ray Data's tensor extension type is never used: Lance cannot index it.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,6 +107,12 @@ def latent_spec(field: pa.Field) -> LatentSpec:
     return LatentSpec.model_validate_json(field.metadata[b"spec"])
 
 
+def codes_field(spec: LatentSpec) -> pa.Field:
+    """The `codes` column of a discrete family: an index into its codebook for every token, int32; the grid in the metadata."""
+    meta = {b"shape": json.dumps(list(spec.token_shape)).encode(), b"codebook": str(spec.codebook).encode()}
+    return pa.field("codes", pa.list_(pa.int32(), math.prod(spec.token_shape)), metadata=meta)
+
+
 def latents_schema(
     spec: LatentSpec, *, dtype: str, labels: pa.StructType | None, logvar: bool, metadata: Mapping[str, str]
 ) -> pa.Schema:
@@ -117,6 +124,7 @@ def latents_schema(
         pa.field("content_hash", pa.string(), nullable=False),
         latent_field("latent", spec, dtype),
         *([latent_field("logvar", spec, dtype)] if logvar else []),
+        *([codes_field(spec)] if spec.codebook is not None else []),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         *([pa.field("labels", labels)] if labels is not None and len(labels) else []),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from schemas.codec import CodecSpec
+from schemas.codec import CodecSpec, LatentSpec
 from schemas.errors import FailureCode, JobError, SpaceMismatch
 from schemas.tables import encoded_schema, latent_spec
 from stages.codecs.factory import open_codec
@@ -23,6 +23,7 @@ from stages.guarded import Guarded, Outcome
 from stages.tensors import tensor_of
 
 Failures = dict[int, str]
+STORED = {pa.float16(): torch.float16, pa.float32(): torch.float32, pa.int32(): torch.int32}
 
 
 class Encode:
@@ -48,7 +49,7 @@ class Encode:
         self._run_id = run_id
         self._encoded_at = encoded_at
         self._allow_code = allow_code
-        self._names = [name for name in ("latent", "logvar") if name in latents.names]
+        self._names = [name for name in ("latent", "logvar", "codes") if name in latents.names]
         self._forward: Guarded | None = None
 
     def open(self, device: str) -> None:
@@ -67,7 +68,8 @@ class Encode:
 
         def posterior(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
             encoded = codec.encode(pixels)
-            return tuple(t for t in (encoded.mean, encoded.logvar) if t is not None)[: len(self._names)]
+            made = {"latent": encoded.mean, "logvar": encoded.logvar, "codes": encoded.codes}
+            return tuple(_made(name, made[name], codec.latent) for name in self._names)
 
         self._forward = Guarded(posterior)
 
@@ -118,9 +120,18 @@ class Encode:
         return pa.repeat(pa.scalar(value, self._schema.field(name).type), len(batch))
 
 
+def _made(name: str, tensor: torch.Tensor | None, spec: LatentSpec) -> torch.Tensor:
+    """What the codec made, held against what it declares. Raises ValueError: a row whose codes are not in the codebook fails."""
+    if tensor is None:
+        raise ValueError(f"the codec declares {name} and gave none")
+    if name == "codes" and len(wrong := tensor[(tensor < 0) | (tensor >= (spec.codebook or 0))]):
+        raise ValueError(f"code {int(wrong[0])} is not in the codebook of {spec.codebook}")
+    return tensor
+
+
 def _as_stored(tensor: torch.Tensor, dtype: pa.DataType) -> npt.NDArray[Any]:
     """(n, dim) in the table's dtype. Overflow becomes infinity here, so it is seen."""
-    return tensor.to("cpu", torch.float16 if dtype == pa.float16() else torch.float32).flatten(1).numpy()
+    return tensor.to("cpu", STORED[dtype]).flatten(1).numpy()
 
 
 def _with_failures(columns: dict[str, pa.Array], code: FailureCode, failures: Failures) -> dict[str, pa.Array]:

@@ -101,3 +101,23 @@ class NoiseCodec:
     def encode(self, pixels: torch.Tensor) -> Encoded:
         seeds = [zlib.crc32(one.numpy().tobytes()) for one in pixels]
         return Encoded(torch.tensor(np.array([np.random.default_rng(s).standard_normal(3) for s in seeds])).float())
+
+
+class DigitCodec:
+    """The first two numbers of a picture, as codes of a codebook of 8; a larger number is no code. `options.silent`: it gives none."""
+
+    can: frozenset[Ability] = frozenset({"encode", "codes"})
+    latent = LatentSpec(shape=(2, 1), axes=("token", "feature"), space="model", codebook=8)
+    codebook = np.arange(8, dtype=np.float32)[:, None]
+
+    def __init__(self, spec: CustomCodec, *, device: str) -> None:
+        self.picture = spec.preprocess.size
+        self._silent = bool(spec.options.get("silent"))
+
+    @staticmethod
+    def latent_of(spec: CustomCodec) -> LatentSpec:
+        return DigitCodec.latent
+
+    def encode(self, pixels: torch.Tensor) -> Encoded:
+        first = pixels.flatten(1)[:, :2]
+        return Encoded(first.float()[..., None], codes=None if self._silent else first)

@@ -48,14 +48,17 @@ def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
     latents = ctx.latents
     version = latents.version
     logvar = ["logvar"] if "logvar" in latents.schema.names else []
+    codes = ["codes"] if ctx.codec.latent.codebook is not None else []
     splits = latents.splits(
-        columns=["id", "latent", *logvar], where=selection_clause(step, latents, version), version=version
+        columns=["id", "latent", *logvar, *codes], where=selection_clause(step, latents, version), version=version
     )
     if not splits.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left.", "loosen the filter")
     ctx.started_step(step, total=splits.rows)
     spec = ctx.codec.latent
-    scanned: Scanned = drive(scan(spec.dim, logvar=bool(logvar), rows=splits.rows), ctx.executor, splits)
+    scanned: Scanned = drive(
+        scan(spec.dim, logvar=bool(logvar), rows=splits.rows, codebook=spec.codebook), ctx.executor, splits
+    )
     ctx.progress(step, computed=splits.rows, committed=0, failed=scanned.non_finite, total=splits.rows)
     limits = Limits(step.active_threshold, step.collapse_nats, step.k)
     evidence = gather(scanned, spec, limits=limits, sample=step.sample, seed=step.seed)

@@ -12,15 +12,19 @@ import torch
 
 from schemas.codec import LatentSpec
 
-Ability = Literal["encode", "decode", "gradient", "layers", "sample"]
+Ability = Literal["encode", "decode", "gradient", "layers", "sample", "codes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Posterior of a batch: `mean` (n, *shape) float32, and `logvar` of the same shape where the family has one."""
+    """Posterior of a batch: `mean` (n, *shape) float32, and `logvar` of the same shape where the family has one.
+
+    Discrete families: `codes` (n, *token_shape), whole numbers from 0 to K − 1, and `mean` their embeddings.
+    """
 
     mean: torch.Tensor
     logvar: torch.Tensor | None = None
+    codes: torch.Tensor | None = None
 
 
 class Codec(Protocol):
@@ -69,3 +73,14 @@ class LayeredCodec(Codec, Protocol):
     @property
     def default_layer(self) -> str:
         """The layer worth watching when none is named."""
+
+
+class DiscreteCodec(Codec, Protocol):
+    """A codec with `codes` in `can`: `latent.codebook` says how many, `encode` gives them, and `decode` takes any latent.
+
+    A latent that is not made of embeddings decodes as the nearest codes of its tokens.
+    """
+
+    @property
+    def codebook(self) -> np.ndarray:
+        """The embedding of every code, (K, c) float32: what `encode` puts into the latent, bit for bit."""

@@ -7,7 +7,7 @@ a forgotten one). Describing loads no torch, so a plan, or a run with nothing to
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
-from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LatentSpec, LinearCodec, SphereCodec
+from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LatentSpec, LinearCodec, PatchesCodec, SphereCodec
 from schemas.errors import JobError, Problem
 from schemas.identity import fingerprint
 from stages.codecs.conv_config import parse_config
@@ -46,6 +46,10 @@ def open_codec(
             from stages.codecs.sphere import Sphere
 
             return Sphere(spec, device=device)
+        case PatchesCodec():
+            from stages.codecs.patches import Patches
+
+            return Patches(spec, weights, device=device)
         case ConvVAECodec():
             from stages.codecs.conv_vae import ConvVAE
 
@@ -72,6 +76,14 @@ def describe(spec: CodecSpec, weights: Weights | None = None, *, allow_code: boo
             _closed_form(spec)
             latent = LatentSpec(shape=(spec.dim,), space="z")
             return Description(latent, logvar=False, config={"dim": spec.dim, "seed": spec.seed})
+        case PatchesCodec():
+            _exact(spec, _patch_problems(spec))
+            config = {"codes": spec.codes, "patch": spec.patch}
+            if not spec.own_codebook:
+                return Description(spec.latent, logvar=False, config=config | {"seed": spec.seed})
+            side = spec.patch
+            _fits(spec, _needed(weights, spec), {"codebook": (spec.codes, side, side, 3)})
+            return Description(spec.latent, logvar=False, config=config)
         case ConvVAECodec():
             parsed = parse_config(_needed(weights, spec).config)
             if parsed.picture != spec.preprocess.size:
@@ -117,7 +129,7 @@ def codec_fingerprint(spec: CodecSpec, weights: Weights | None = None, *, allow_
     return fingerprint(codec_identity(spec, weights, allow_code=allow_code))
 
 
-def _needed(weights: Weights | None, spec: LinearCodec | ConvVAECodec) -> Weights:
+def _needed(weights: Weights | None, spec: LinearCodec | PatchesCodec | ConvVAECodec) -> Weights:
     if weights is None:
         raise JobError.one(
             "codec.weights",
@@ -129,9 +141,24 @@ def _needed(weights: Weights | None, spec: LinearCodec | ConvVAECodec) -> Weight
 
 
 def _closed_form(spec: LinearCodec | SphereCodec) -> None:
-    """These families have one way to compute; an option that would be ignored silently is refused instead."""
+    """A basis has no more rows than a picture has numbers."""
     height, width = spec.preprocess.size
     rows = spec.dim + (1 if isinstance(spec, SphereCodec) else 0)
+    reason = f"pictures of {height}×{width} have {height * width * 3} numbers only."
+    many = Problem("codec.dim", spec.dim, reason, "use a smaller dim or larger pictures")
+    _exact(spec, [many] if rows > height * width * 3 else [])
+
+
+def _patch_problems(spec: PatchesCodec) -> list[Problem]:
+    height, width = spec.preprocess.size
+    if not height % spec.patch and not width % spec.patch:
+        return []
+    reason = f"it does not divide pictures of {height}×{width}."
+    return [Problem("codec.patch", spec.patch, reason, "use a divisor of both sides of codec.preprocess.size")]
+
+
+def _exact(spec: LinearCodec | SphereCodec | PatchesCodec, more: list[Problem]) -> None:
+    """These families have one way to compute; an option that would be ignored silently is refused instead."""
     problems = [
         Problem(f"codec.{name}", value, f"the {spec.family} codec is exact and has no such variant.", f"remove {name}")
         for name, value, plain in (
@@ -141,29 +168,25 @@ def _closed_form(spec: LinearCodec | SphereCodec) -> None:
         )
         if value != plain
     ]
-    if rows > height * width * 3:
-        problems.append(
-            Problem(
-                "codec.dim",
-                spec.dim,
-                f"pictures of {height}×{width} have {height * width * 3} numbers only.",
-                "use a smaller dim or larger pictures",
-            )
-        )
-    if problems:
-        raise JobError(problems)
+    if problems + more:
+        raise JobError(problems + more)
 
 
 def _fits_linear(spec: LinearCodec, weights: Weights) -> None:
     height, width = spec.preprocess.size
-    wanted = {"basis": (spec.dim, height * width * 3), "mean": (height * width * 3,)}
+    _fits(spec, weights, {"basis": (spec.dim, height * width * 3), "mean": (height * width * 3,)})
+
+
+def _fits(spec: LinearCodec | PatchesCodec, weights: Weights, wanted: dict[str, tuple[int, ...]]) -> None:
+    """The tensors of these names and shapes, and no others."""
     found = {name: entry.shape for name, entry in weights.entries().items()}
     if found != wanted:
+        size = "codec.dim" if isinstance(spec, LinearCodec) else "codec.codes, codec.patch"
         raise JobError.one(
             f"codec.weights/{TENSOR_FILE}",
             {name: list(shape) for name, shape in found.items()},
-            f"the linear codec needs exactly { ({name: list(shape) for name, shape in wanted.items()}) }.",
-            "store `basis` (dim × height·width·3) and `mean`, or set codec.dim and codec.preprocess.size to fit",
+            f"the {spec.family} codec needs exactly { ({name: list(shape) for name, shape in wanted.items()}) }.",
+            f"store {' and '.join(f'`{name}`' for name in wanted)} of that shape, or set {size} and codec.preprocess.size to fit",
         )
 
 

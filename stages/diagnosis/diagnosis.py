@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.measurements import OK, Measurement
+from stages.diagnosis.codebook import about_codebook
 from stages.diagnosis.evidence import Evidence, probe_steps
 from stages.diagnosis.findings import about_norms, about_rows, about_spread, about_use
 from stages.diagnosis.findings_reference import about_holes, about_prior
@@ -25,6 +26,7 @@ def diagnosis(evidence: Evidence) -> list[Measurement]:
 
 def _all(evidence: Evidence) -> Iterator[Measurement]:
     yield from about_rows(evidence.scanned)
+    yield from about_codebook(evidence.scanned.codebook)
     yield from about_norms(evidence)
     yield from about_use(evidence)
     if len(evidence.draws) < FEWEST:

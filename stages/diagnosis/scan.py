@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch.utils.dlpack import from_dlpack
 
+from stages.code_sets.token_priors import TokenCounts
 from stages.columns import matrix_of
 from stages.diagnosis.norms import NormHistogram
 from stages.moments import Moments
@@ -146,6 +147,8 @@ class Scanned:
     drawn_norms: NormHistogram | None = None
     """Root of the mean squared norm of draws from each row's posterior: √(‖μ‖² + Σσ²)."""
     non_finite: int = 0
+    codebook: TokenCounts | None = None
+    """How often each code was used; None for continuous families."""
 
     @property
     def n(self) -> int:
@@ -154,7 +157,7 @@ class Scanned:
 
 @dataclass(frozen=True)
 class Scan:
-    """Reduce stage over batches with `id`, `latent` and, if `logvar`, `logvar`.
+    """Reduce stage over batches with `id`, `latent` and, if `logvar`, `logvar`; and `codes`, if `codebook` says how many there are.
 
     `expected`: rows that will come, from which it follows whose hashes can be among the smallest; the others' are not copied.
     """
@@ -163,6 +166,7 @@ class Scan:
     logvar: bool
     capacity: int = field(default=MAX_SAMPLE_ROWS)
     expected: int | None = None
+    codebook: int | None = None
 
     def start(self) -> Scanned:
         capacity = max(1, min(self.capacity, MAX_SAMPLE_ROWS, MAX_SAMPLE_VALUES // self.dim))
@@ -173,6 +177,7 @@ class Scan:
             CodeSample(capacity, limit=_limit(capacity, self.expected)),
             PosteriorSums.empty(self.dim) if self.logvar else None,
             empty if self.logvar else None,
+            codebook=None if self.codebook is None else TokenCounts.empty(self.codebook, bigram=False),
         )
 
     def add(self, state: Scanned, batch: pa.RecordBatch) -> Scanned:
@@ -193,6 +198,7 @@ class Scan:
             posterior,
             drawn,
             state.non_finite + len(good) - batch.num_rows,
+            _used(state.codebook, batch),
         )
 
     def merge(self, a: Scanned, b: Scanned) -> Scanned:
@@ -203,6 +209,7 @@ class Scan:
             a.posterior.merged(b.posterior) if a.posterior and b.posterior else None,
             a.drawn_norms.merged(b.drawn_norms) if a.drawn_norms and b.drawn_norms else None,
             a.non_finite + b.non_finite,
+            a.codebook.merged(b.codebook) if a.codebook and b.codebook else None,
         )
 
     def _summed(self, batch: pa.RecordBatch) -> "_Summed":
@@ -284,11 +291,22 @@ class _Widened:
         return found
 
 
-def scan(dim: int, *, logvar: bool, rows: int, capacity: int = MAX_SAMPLE_ROWS) -> Passes[Scanned, Scanned]:
+def _used(counts: TokenCounts | None, batch: pa.RecordBatch) -> TokenCounts | None:
+    """The counts with a batch's tokens."""
+    if counts is None:
+        return None
+    found = TokenCounts.empty(len(counts.single), bigram=False)
+    found.add(matrix_of(batch.column("codes")))
+    return counts.merged(found)
+
+
+def scan(
+    dim: int, *, logvar: bool, rows: int, capacity: int = MAX_SAMPLE_ROWS, codebook: int | None = None
+) -> Passes[Scanned, Scanned]:
     """The scan of `rows` rows: one pass, and another where so many of them were not finite that the sample came out short."""
-    found = yield Scan(dim, logvar, capacity, expected=rows)
+    found = yield Scan(dim, logvar, capacity, expected=rows, codebook=codebook)
     if len(found.sample) < min(found.sample.capacity, found.n):
-        found = yield Scan(dim, logvar, capacity)
+        found = yield Scan(dim, logvar, capacity, codebook=codebook)
     return found
 
 

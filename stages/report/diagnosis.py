@@ -23,6 +23,8 @@ FORMULAS = (
      "that tell codes from draws (.5: they cannot)."),
     ("precision, recall, density, coverage", "k-nearest-neighbour balls of codes and of draws (Kynkäänniemi 2019, Naeem 2020), beside what two "
      "sets of draws give. Precision low: draws fall into holes."),
+    ("codebook perplexity", "exp of the entropy of how often each code occurs: K where all K codes are used alike, 1 where one is."),
+    ("dead codes", "Codes that no token uses. Equal use of K codes by N tokens leaves K(1 − 1/K)^N of them unused by chance."),
     ("cycle error", "‖E(D(z)) − z‖ over the root of the codes' total variance."),
     ("intrinsic dimension", "TwoNN (Facco et al. 2017), from the ratio of the distances to the two nearest codes. Participation ratio: (Σλ)²/Σλ²."),
 )  # fmt: skip
@@ -32,7 +34,7 @@ SHOWN_HOLES = 6
 def diagnosis(rows: Sequence[Measurement]) -> Markup:
     """Readable from the top: what is wrong, what it was held against, then the pictures, then every number."""
     by_metric = {m.metric: m for m in rows}
-    cards = [_norms(by_metric), _use(by_metric), _map(by_metric)]
+    cards = [_norms(by_metric), _use(by_metric), _codebook(by_metric), _map(by_metric)]
     return join(
         _flags(rows),
         [tag("div", chart, class_="card pad") for chart in cards if chart is not None],
@@ -81,6 +83,20 @@ def _use(found: dict[str, Measurement]) -> Markup | None:
             names="variance of the code, greatest first",
         )
     return None
+
+
+def _codebook(found: dict[str, Measurement]) -> Markup | None:
+    use, dead = found.get("codebook_perplexity"), found.get("dead_codes")
+    if use is None or use.value is None or use.n is None or not (detail := _detail(use)):
+        return None
+    told = f"{plain(use.value)} of {detail['codes']:,} by perplexity"
+    unused = f", {plain(dead.value)} never" if dead is not None and dead.value else ""
+    return sorted_bars(
+        f"How evenly the codes are used — {told}{unused}",
+        detail["tokens"],
+        line=(use.n / detail["codes"], "if all were used alike"),
+        names="tokens a code, the most used first",
+    )
 
 
 def _map(found: dict[str, Measurement]) -> Markup | None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LinearCodec, Preprocess, SphereCodec
+from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LinearCodec, PatchesCodec, Preprocess, SphereCodec
 from schemas.errors import JobError
 from stages.codecs.factory import codec_fingerprint, codec_identity, describe, open_codec
 from stages.codecs.weights import Weights
@@ -21,6 +21,7 @@ CUSTOM = CustomCodec(entry="tests.codec_cases:StubbornCodec", preprocess=SIZE)
 CASES: list[tuple[CodecSpec, Weights | None]] = [
     (LinearCodec(dim=5, preprocess=SIZE), None),
     (SphereCodec(dim=2, preprocess=SIZE), None),
+    (PatchesCodec(codes=20, preprocess=SIZE), None),
     (CONV, weights_of()),
     (CONV, weights_of(variant="ae", latent_dim=3)),
     (CUSTOM, None),
@@ -36,6 +37,7 @@ def test_what_is_known_without_building_is_what_the_codec_does(spec: CodecSpec, 
     encoded = codec.encode(pictures(2))
     assert encoded.mean.shape == (2, *known.latent.shape) and encoded.mean.dtype == torch.float32
     assert (encoded.logvar is not None) == known.logvar
+    assert (encoded.codes is not None) == ("codes" in codec.can) == (known.latent.codebook is not None)
     decoded = codec.decode(encoded.mean)
     assert decoded.shape == (2, 16, 16, 3) and decoded.dtype == torch.uint8
     assert torch.equal(codec.from_model(codec.to_model(encoded.mean)), encoded.mean)
@@ -60,6 +62,9 @@ CHANGES: list[tuple[CodecSpec, Weights | None, dict[str, Any]]] = [
     (LinearCodec(dim=5, preprocess=SIZE), None, {"dim": 6}),
     (LinearCodec(dim=5, preprocess=SIZE), None, {"seed": 1}),
     (SphereCodec(dim=5, preprocess=SIZE), None, {"seed": 1}),
+    (PatchesCodec(preprocess=SIZE), None, {"seed": 1}),
+    (PatchesCodec(preprocess=SIZE), None, {"codes": 65}),
+    (PatchesCodec(preprocess=SIZE), None, {"patch": 8}),
     (CUSTOM, None, {"options": {"space": "w"}}),
     (CUSTOM, None, {"options": {"version": 2}}),
 ]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LatentSpec, LinearCodec, Preprocess
+from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LatentSpec, LinearCodec, PatchesCodec, Preprocess
 from schemas.errors import JobError, SpaceMismatch
 from schemas.tables import encoded_schema, labels_type, latents_schema, pixels_schema
 from stages.codecs.factory import describe, open_codec
@@ -211,3 +211,33 @@ def test_a_table_of_another_codec_is_refused_with_both_names() -> None:
         Encode(LINEAR, weights=None, latents=schema, run_id="r").open("cpu")
     with pytest.raises(JobError, match="allow_code"):
         Encode(STUBBORN, weights=None, latents=schema, run_id="r").open("cpu")
+
+
+def test_codes_are_stored_beside_the_latent_and_one_outside_the_codebook_fails() -> None:
+    spec = CustomCodec(entry="tests.codec_cases:DigitCodec", preprocess=SIZE)
+    images = pictures(4)
+    images[:, 0, 0, :2] = torch.tensor([[0, 7], [3, 3], [8, 1], [5, 255]], dtype=torch.uint8)
+    made = stage_of(spec)(batch_of(images, {1: ("corrupt", "no picture")}))
+    field = made.schema.field("codes")
+    assert field.type == pa.list_(pa.int32(), 2) and field.metadata[b"codebook"] == b"8"
+    assert made.column("codes").to_pylist() == [[0, 7], None, None, None]
+    assert made.column("latent").to_pylist() == [[0.0, 7.0], None, None, None]
+    assert made.column("error").to_pylist() == [None, "corrupt", "codec_error", "codec_error"]
+    assert "code 8 is not in the codebook of 8" in made.column("message")[2].as_py()
+    assert "code 255" in made.column("message")[3].as_py()
+
+
+def test_a_codec_that_declares_codes_and_gives_none_is_told() -> None:
+    spec = CustomCodec(entry="tests.codec_cases:DigitCodec", preprocess=SIZE, options={"silent": True})
+    made = stage_of(spec)(batch_of(pictures(2)))
+    assert made.column("error").to_pylist() == ["codec_error"] * 2
+    assert "declares codes and gave none" in made.column("message")[0].as_py()
+
+
+def test_codes_of_the_patches_codec_are_its_own_in_both_dtypes() -> None:
+    spec = PatchesCodec(codes=30, preprocess=SIZE)
+    expected = open_codec(spec).encode(pictures(6)).codes
+    assert expected is not None
+    for dtype in ("float16", "float32"):
+        made = stage_of(spec, dtype=dtype)(batch_of(pictures(6)))
+        np.testing.assert_array_equal(matrix_of(made.column("codes")), expected.flatten(1).numpy())

@@ -1,6 +1,9 @@
 """Each statistic against what is known in closed form, and the edges where textbooks go wrong."""
 
+import json
 import math
+import random
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import chi, kstest, norm, wasserstein_distance
 
+from stages.code_sets.token_priors import TokenCounts
 from stages.diagnosis import aggregate, neighbours
-from stages.diagnosis.codebook import CodebookCounts, codebook_use
+from stages.diagnosis.codebook import about_codebook, codebook_use
 from stages.diagnosis.draws import normals
 from stages.diagnosis.norms import NormHistogram, norm_deviations, typicality
 from stages.diagnosis.posterior import active_units, collapsed, sensitivity_nats
@@ -24,11 +28,16 @@ from stages.row_hash import hash_ids
 RNG = np.random.default_rng(0)
 
 
-def rows(z: np.ndarray, logvar: np.ndarray | None = None, *, start: int = 0) -> pa.RecordBatch:
+def rows(
+    z: np.ndarray, logvar: np.ndarray | None = None, *, start: int = 0, tokens: np.ndarray | None = None
+) -> pa.RecordBatch:
     def column(values: np.ndarray) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).reshape(-1)), values.shape[1])
 
     columns = {"id": pa.array([f"i{start + k}" for k in range(len(z))]), "latent": column(z)}
+    if tokens is not None:
+        flat = pa.array(tokens.astype(np.int32).reshape(-1))
+        columns["codes"] = pa.FixedSizeListArray.from_arrays(flat, tokens.shape[1])
     return pa.record_batch(columns | ({} if logvar is None else {"logvar": column(logvar)}))
 
 
@@ -314,14 +323,50 @@ def test_the_map_shows_the_hole_where_it_is() -> None:
 # -- codebooks and scores -----------------------------------------------------------------------------------------------------
 
 
+def used(tokens: np.ndarray, codes: int = 8) -> TokenCounts:
+    counts = TokenCounts.empty(codes, bigram=False)
+    counts.add(tokens)
+    return counts
+
+
 def test_codebook_perplexity_and_dead_codes() -> None:
-    use = codebook_use(CodebookCounts.empty(8).added(np.tile([[0, 1], [2, 3]], 50)))
+    use = codebook_use(used(np.tile([[0, 1], [2, 3]], (50, 1))).single)
     assert use is not None and use.perplexity == pytest.approx(4) and use.dead == 4 and use.expected_dead < 1e-9
-    parts = [CodebookCounts.empty(8).added(RNG.integers(0, 8, 30)) for _ in range(3)]
-    assert (parts[0].merged(parts[1]).merged(parts[2]).counts == sum(p.counts for p in parts)).all()
-    assert codebook_use(CodebookCounts.empty(8)) is None
-    with pytest.raises(ValueError, match="index 8 of 8"):
-        CodebookCounts.empty(8).added(np.array([1, 8]))
+    assert use.tokens == 200 and codebook_use(np.zeros(8, np.int64)) is None
+    few = codebook_use(used(np.array([[0, 1, 2]])).single)
+    assert few is not None and few.dead == 5 and few.expected_dead == pytest.approx(8 * (7 / 8) ** 3)
+
+
+def test_a_codebook_is_flagged_for_what_chance_does_not_explain() -> None:
+    even = {m.metric: m for m in about_codebook(used(np.arange(8).repeat(40)[:, None]))}
+    assert even["codebook_perplexity"].value == pytest.approx(8) and even["dead_codes"].value == 0
+    assert {m.status for m in even.values()} == {"ok"} and json.loads(even["codebook_perplexity"].detail)["codes"] == 8
+    few = {m.metric: m.status for m in about_codebook(used(np.arange(5)[:, None]))}
+    assert few["dead_codes"] == "ok", "3 dead, 4.1 are dead by chance"
+    one = {m.metric: m for m in about_codebook(used(np.zeros((50, 4), int), 64))}
+    assert (one["codebook_perplexity"].status, one["dead_codes"].status) == ("collapsed", "dead_codes")
+    assert one["dead_codes"].value == 63 and "63 of 64 codes are not used by 200 tokens" in one["dead_codes"].message
+    assert one["dead_codes"].threshold == pytest.approx(one["expected_dead_codes"].value + 6.4)
+    bad = {m.metric: m for m in about_codebook(used(np.array([[0, 8], [1, 2]])))}
+    assert (bad["bad_index_rows"].value, bad["codebook_perplexity"].n) == (1, 2)
+    assert list(about_codebook(None)) == []
+
+
+@settings(max_examples=10)
+@given(st.randoms(use_true_random=False))
+def test_codes_are_counted_by_the_one_scan_whatever_the_split(chance: random.Random) -> None:
+    z, tokens = RNG.normal(size=(60, 3)), RNG.integers(0, 8, (60, 4))
+    z[5, 1] = np.nan
+    stage = Scan(3, logvar=False, codebook=8)
+    edges = sorted(chance.sample(range(1, 60), 5))
+    states = [
+        stage.add(stage.start(), rows(part, tokens=here, start=start))
+        for part, here, start in zip(np.split(z, edges), np.split(tokens, edges), [0, *edges], strict=True)
+    ]
+    chance.shuffle(states)
+    found = reduce(stage.merge, states, stage.start()).codebook
+    whole = np.bincount(np.delete(tokens, 5, axis=0).reshape(-1), minlength=8)
+    assert found is not None and found.single.tolist() == whole.tolist(), "the row that is not finite is not counted"
 
 
 def test_mahalanobis_is_chi_square_whatever_the_shape() -> None:
