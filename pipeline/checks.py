@@ -250,7 +250,7 @@ def check_coordinates(indexes: Iterable[int], at: str, known: Known) -> Iterator
 
 
 def _edit(step: EditStep, at: str, known: Known) -> Iterator[Problem]:
-    from stages.code_sets.edit import range_problem  # torch: only for jobs that edit
+    from stages.code_sets.places import place_problems
 
     for i, change in enumerate(step.changes):
         here = f"{at}.changes.{i}"
@@ -258,8 +258,8 @@ def _edit(step: EditStep, at: str, known: Known) -> Iterator[Problem]:
             yield from check_directions([change.direction], f"{here}.direction", known)
         if change.coordinate is not None:
             yield from check_coordinates([change.coordinate], f"{here}.coordinate", known)
-        if known.codec and (problem := range_problem(change, known.codec.latent, at=here)):
-            yield problem
+        if known.codec:
+            yield from place_problems(known.codec.latent, at=here, **change.within)
     yield from _trust(step.trust, at, known)
 
 

@@ -20,7 +20,7 @@ from pipeline.codec import CodecRef, opened
 from pipeline.spill import Spill, write_spill
 from pipeline.store.table import Table
 from schemas.codec import LatentSpec
-from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.codes import CodeSetShape, numbered
 from stages.code_sets.parents import LATENT, CodeStage, parents_batch
 
 if TYPE_CHECKING:
@@ -64,9 +64,6 @@ class OnCodec:
     def frames(self) -> int:
         return self.stage.frames
 
-    def numbered_from(self, first_seq: int) -> "OnCodec":
-        return OnCodec(self.stage.numbered_from(first_seq), self.codec)
-
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return self.stage.with_codec(opened(self.codec))(batch)
 
@@ -91,7 +88,7 @@ class CodeSet:
 
     def expand(self, start: int, stop: int, *, first_seq: int) -> pa.RecordBatch:
         """Codes of rows `start` to `stop`: (stop − start) × strips × frames rows of `codes_schema`, numbered from `first_seq`."""
-        return self.stage.numbered_from(first_seq)(self._inputs(self.selection.read(start, stop)))
+        return numbered(self.stage(self._inputs(self.selection.read(start, stop))), first_seq)
 
     def _inputs(self, selected: pa.RecordBatch) -> pa.RecordBatch:
         arrays = self._arrays(selected) if self.stage.parents else []

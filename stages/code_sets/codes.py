@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.codec import LatentSpec
 from schemas.identity import canonical_json
 from schemas.steps import CodeSetStep
 from schemas.tables import codes_schema
+from stages.code_sets.noise import draw_name
+from stages.code_sets.parents import Parents
 from stages.columns import column_of
 
 UNSIGNED = ("t", "mean", "part", "step", "psi")
@@ -47,61 +50,84 @@ class CodeSetShape:
 
 
 @dataclass(frozen=True)
-class Strips:
-    """Every strip of a batch, in the order of `seq`; all have the same number of frames.
+class Strip:
+    """What all frames of a strip share: its title, and what was done. `about`: what its name says besides the images it is of."""
 
-    Lists hold one entry a strip. `latents` is (strips, frames, d); a code whose latent is not finite gets a null latent,
-    and a strip with a `flag` loses all of them. `code_flags` mark single codes, flag → (strips, frames); they lose nothing.
+    title: str
+    operation: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Strips:
+    """What a stage makes of n rows of parents: S strips a row, F frames a strip; what codes a row becomes says `codes_batch`.
+
+    `of` lists the strips of each row. Arrays go by rows, then by a row's strips (an axis that may be left out where there is one):
+    `latents` (n, S, F, d) and `lost` (n, S), the flag of a strip that could not be made, which loses all its latents, else ''.
+    `marks` flag single codes, flag → (n, S, F); they lose nothing.
     """
 
-    first_seq: npt.NDArray[np.int64]
-    names: Sequence[str]
-    parents: Sequence[Sequence[str]]
-    operations: Sequence[str]
-    titles: Sequence[str]
-    flags: Sequence[Sequence[str]]
+    of: Sequence[Sequence[Strip]]
     strengths: Sequence[float]
     unit: str
     latents: npt.NDArray[Any]
-    usable: npt.NDArray[np.bool_]
-    code_flags: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    lost: npt.NDArray[np.str_]
+    marks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def codes_batch(strips: Strips, *, code_set: str, spec: LatentSpec) -> pa.RecordBatch:
-    """Strips → one batch of `codes_schema`, whole strips, frames in order.
+def unwarned() -> np.errstate:
+    """For formulas: numbers may overflow inside it without a warning, for a code that is not finite is flagged when it is laid out."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def codes_batch(strips: Strips, rows: Parents, step: CodeSetStep, spec: LatentSpec) -> pa.RecordBatch:
+    """The strips made of `rows` → one batch of `codes_schema`, rows, strips and frames in order, numbered from 0 for row 0.
 
     A latent that became infinite or NaN on the way (strengths too large for float32) is null and flagged `non_finite`.
     """
     schema = codes_schema(spec)
-    count, frames = len(strips.names), len(strips.strengths)
+    each = [
+        (len(row) * seq + place, strip, ids, strip_name(*ids, about=strip.about if ids else draw_name(seq)))
+        for seq, ids, row in zip(rows.seq.tolist(), rows.ids, strips.of, strict=True)
+        for place, strip in enumerate(row)
+    ]
+    count, frames = len(each), len(strips.strengths)
     with np.errstate(over="ignore"):  # what overflows is found and flagged just below
         latents = strips.latents.reshape(count * frames, spec.dim).astype(np.float32)
     finite = np.isfinite(latents).all(axis=1)
-    usable = np.repeat(strips.usable, frames)
-    flags = [list(f) for f in strips.flags for _ in range(frames)]
+    lost = strips.lost.reshape(-1)
+    usable = np.repeat(lost == "", frames)
+    flags = [[flag] if flag else [] for flag in lost.tolist() for _ in range(frames)]
     for i in np.flatnonzero(usable & ~finite):
         flags[i].append("non_finite")
-    for flag, mask in strips.code_flags.items():
-        for i in np.flatnonzero(usable & finite & mask.reshape(-1)):
-            flags[i].append(flag)
     valid = usable & finite
+    for flag, mask in strips.marks.items():
+        for i in np.flatnonzero(valid & mask.reshape(-1)):
+            flags[i].append(flag)
     latents[~valid] = 0.0
-    each = np.repeat(np.arange(count), frames)
+    code_set, of_code = str(step.name or step.stage), np.repeat(np.arange(count), frames)
+    first = np.array([number for number, *_ in each], np.int64) * frames
     columns: dict[str, Any] = {
-        "seq": (strips.first_seq[:, None] + np.arange(frames)).reshape(-1),
-        "id": [f"{code_set}/{name}/{frame:03d}" for name in strips.names for frame in range(frames)],
-        "parents": _repeated(strips.parents, each, schema.field("parents").type),
-        "operation": _repeated(strips.operations, each, pa.string()),
-        "strip": _repeated(strips.names, each, pa.string()),
+        "seq": (first[:, None] + np.arange(frames)).reshape(-1),
+        "id": [f"{code_set}/{name}/{frame:03d}" for *_, name in each for frame in range(frames)],
+        "parents": _repeated([ids for _, _, ids, _ in each], of_code, schema.field("parents").type),
+        "operation": _repeated([strip.operation for _, strip, _, _ in each], of_code, pa.string()),
+        "strip": _repeated([name for *_, name in each], of_code, pa.string()),
         "frame": np.tile(np.arange(frames, dtype=np.int32), count),
         "frames": np.full(count * frames, frames, np.int32),
-        "title": _repeated(strips.titles, each, pa.string()),
+        "title": _repeated([strip.title for _, strip, _, _ in each], of_code, pa.string()),
         "strength": np.tile(np.asarray(strips.strengths, np.float64), count),
         "unit": pa.repeat(pa.scalar(strips.unit), count * frames),
         "flags": flags,
         "latent": column_of(latents, schema.field("latent"), valid=valid),
     }
     return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def numbered(codes: pa.RecordBatch, first_seq: int) -> pa.RecordBatch:
+    """The same codes, counted from `first_seq`: their place in a render of several code sets."""
+    at = codes.schema.get_field_index("seq")
+    return codes.set_column(at, codes.schema.field(at), pc.add(codes.column(at), pa.scalar(first_seq, pa.int64())))
 
 
 def operation(step: CodeSetStep, *fields: str, **facts: object) -> str:

@@ -17,12 +17,12 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError, Problem
 from schemas.identity import row_seed
 from schemas.steps import InterpolateStep
-from stages.code_sets.codes import Strips, codes_batch, operation, strip_name
+from stages.code_sets.codes import Strip, Strips, codes_batch, operation
 from stages.code_sets.interpolation import constant_norm, lerp, slerp, slerp_radius
 from stages.code_sets.means import karcher, lerp_mean, lol
 from stages.code_sets.mixed_paths import posterior, two_part
 from stages.code_sets.noise import normal_rows, streams
-from stages.code_sets.parents import read_parents
+from stages.code_sets.parents import MISSING, read_parents
 from stages.code_sets.parts import part_problems, parts_of
 from stages.code_sets.path import Array, Path, PathStatus
 from stages.code_sets.splines import catmull_rom, squad
@@ -30,8 +30,6 @@ from stages.code_sets.splines import catmull_rom, squad
 if TYPE_CHECKING:
     from stages.codecs.base import Codec
 
-MISSING = "missing"
-"""Flag of a row one of whose images has no latent (or no logvar, where it is needed)."""
 TITLES = {
     "slerp_radius": "slerp, {radius} radius",
     "constant_norm": "constant norm",
@@ -89,9 +87,7 @@ class Interpolate:
     Raises JobError when the step does not fit the latents.
     """
 
-    def __init__(
-        self, step: InterpolateStep, spec: LatentSpec, *, mean: npt.ArrayLike | None = None, first_seq: int = 0
-    ) -> None:
+    def __init__(self, step: InterpolateStep, spec: LatentSpec, *, mean: npt.ArrayLike | None = None) -> None:
         # Whether a logvar column is there is the table's to say: whoever reads it has checked.
         if problems := list(interpolate_problems(step, spec, has_logvar=True)):
             raise JobError(problems)
@@ -99,7 +95,7 @@ class Interpolate:
             raise JobError.one(
                 "interpolate.around", step.around, "the data's mean is not known.", "encode some rows first"
             )
-        self._step, self._spec, self._first_seq = step, spec, first_seq
+        self._step, self._spec = step, spec
         self._method = method_of(step, spec)
         self._parts = parts_of(spec, per=step.per, layers=step.layers, mask=step.mask)
         self._mean = np.zeros(spec.dim) if mean is None else np.asarray(mean, np.float64)
@@ -131,12 +127,6 @@ class Interpolate:
         """Frames a strip: points of a path, both ends included, or means."""
         return self._step.frames if self._weights is None else len(self._weights)
 
-    def numbered_from(self, first_seq: int) -> Self:
-        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
-        other = copy.copy(self)
-        other._first_seq = first_seq
-        return other
-
     def with_codec(self, codec: "Codec") -> Self:
         """The same stage with the codec that decodes for it. Raises JobError for one without gradients."""
         if "gradient" not in codec.can:
@@ -156,23 +146,23 @@ class Interpolate:
         # Any harmless value where a latent is missing: the row is flagged and its codes are null.
         keys = np.where(present[:, None, None], rows.latents, 1.0)
         paths = [self._path(keys, logvars, rows.ids, strip) for strip in range(self.strips)]
-        seq = self._first_seq + rows.seq * self.frames * self.strips
-        return codes_batch(
-            Strips(
-                first_seq=(seq[:, None] + np.arange(self.strips) * self.frames).ravel(),
-                names=[strip_name(*ids, about=self._about(s)) for ids in rows.ids for s in range(self.strips)],
-                parents=[ids for ids in rows.ids for _ in paths],
-                operations=[self._operation(p, row, s) for row in range(len(rows)) for s, p in enumerate(paths)],
-                titles=[self._title()] * (len(rows) * self.strips),
-                flags=[_flags(path, row, here) for row, here in enumerate(present) for path in paths],
-                strengths=(self._times if self._weights is None else 1.0 + np.arange(self.frames)).tolist(),
-                unit="t" if self._weights is None else "mean",
-                latents=np.stack([p.values for p in paths], axis=1).reshape(-1, self.frames, self._spec.dim),
-                usable=(present[:, None] & np.stack([p.status == PathStatus.OK for p in paths], axis=1)).ravel(),
-            ),
-            code_set=str(self._step.name or self._step.stage),
-            spec=self._spec,
+        status = np.stack([path.status for path in paths], axis=1)
+        odd = {name for path in paths for name in path.flags}
+        none, times = (
+            np.zeros(len(rows), np.bool_),
+            self._times if self._weights is None else 1.0 + np.arange(self.frames),
         )
+        strips = Strips(
+            of=[[self._strip(path, row, s) for s, path in enumerate(paths)] for row in range(len(rows))],
+            strengths=times.tolist(),
+            unit="t" if self._weights is None else "mean",
+            latents=np.stack([path.values for path in paths], axis=1),
+            lost=np.where(present[:, None], np.where(status == PathStatus.OK, "", status), MISSING),
+            marks={
+                n: np.repeat(np.stack([p.flags.get(n, none) for p in paths], axis=1), self.frames) for n in sorted(odd)
+            },
+        )
+        return codes_batch(strips, rows, self._step, self._spec)
 
     def _path(self, keys: Array, logvars: Array | None, ids: list[list[str]], strip: int) -> Path:
         """keys (n, k, d) → a path of n rows of d."""
@@ -218,8 +208,9 @@ class Interpolate:
             case _:
                 return catmull_rom(keys, t, knots=step.knots)
 
-    def _about(self, strip: int) -> str:
-        return f"draw {strip + 1}" if self.strips > 1 else ""
+    def _strip(self, path: Path, row: int, draw: int) -> Strip:
+        about = f"draw {draw + 1}" if self.strips > 1 else ""
+        return Strip(self._title(), self._operation(path, row, draw), about)
 
     def _title(self) -> str:
         title = TITLES.get(self._method, self._method)
@@ -271,10 +262,3 @@ def _geodesics(step: InterpolateStep, codec: "Codec", keys: Array) -> Path:
             continue
         values[row], unfinished[row], facts[row] = found.latents, not found.converged, dict(found.facts())
     return Path(values, status, {"not_converged": unfinished}, facts)
-
-
-def _flags(path: Path, row: int, here: bool) -> list[str]:
-    if not here:
-        return [MISSING]
-    status = str(path.status[row])
-    return [name for name, rows in path.flags.items() if rows[row]] if status == PathStatus.OK else [status]

@@ -50,15 +50,19 @@ def lol(latents: npt.ArrayLike, weights: npt.ArrayLike, *, mean: npt.ArrayLike =
     """
     keys = keys_of(latents)
     count, size = keys.values.shape[1:]
-    w = weights_of(weights, count)
-    length = np.sqrt((w**2).sum(axis=1))
     mu = np.broadcast_to(np.asarray(mean, np.float64), (len(keys.values), *keys.shape)).reshape(-1, 1, size)
-    values = np.einsum("fk,nkd->nfd", w / length[:, None], keys.values)
-    values += (1 - w.sum(axis=1) / length)[None, :, None] * mu
+    values = preserving(keys.values, weights_of(weights, count), mean=mu)
     unit, _ = units(keys.values - mu)
     cosines = np.abs(np.einsum("nkd,njd->nkj", unit, unit))[:, ~np.eye(count, dtype=bool)]
     limit = min(DEPENDENT_SIGMAS / np.sqrt(size), 1 - 1e-9)
     return keys.path(values, keys.statuses(), not_independent=(cosines >= limit).any(axis=1))
+
+
+def preserving(values: Array, weights: Array, *, mean: Array) -> Array:
+    """LOL's formula alone. values: (n, k, d); weights: (frames, k) of any sign, none all 0; mean: (d,) or (n, 1, d) → (n, frames, d)."""
+    length = np.sqrt((weights**2).sum(axis=1))
+    combined = np.einsum("fk,nkd->nfd", weights / length[:, None], values)
+    return np.asarray(combined + (1 - weights.sum(axis=1) / length)[None, :, None] * mean)
 
 
 def karcher(latents: npt.ArrayLike, weights: npt.ArrayLike, *, radius: Radius = "linear") -> Path:

@@ -6,7 +6,7 @@ selection; a latent is null where the image has none.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from stages.columns import matrix_of
 Array = npt.NDArray[np.float64]
 LATENT = ("latent",)
 """The columns of the latents table that most stages read."""
+MISSING = "missing"
+"""Flag of a row one of whose images has no latent (or no logvar, where it is needed)."""
+NAN_INPUT = "nan_input"
+"""Flag of a row one of whose latents holds NaN or infinity."""
 
 
 class CodeStage(Protocol):
@@ -36,11 +40,8 @@ class CodeStage(Protocol):
     def frames(self) -> int:
         """Frames a strip."""
 
-    def numbered_from(self, first_seq: int) -> Self:
-        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
-
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """→ `schemas.tables.codes_schema`, rows × strips × frames, in order."""
+        """→ `schemas.tables.codes_schema`, rows × strips × frames, in order, numbered as if nothing came before row 0."""
 
 
 def parents_schema(spec: LatentSpec, count: int, *, columns: Sequence[str] = LATENT) -> pa.Schema:
@@ -88,9 +89,15 @@ class Parents:
         return len(self.seq)
 
     @property
-    def finite(self) -> npt.NDArray[np.bool_]:
-        """(n,), rows whose latents hold no NaN and no infinity."""
-        return np.asarray(np.isfinite(self.latents).all(axis=(1, 2)))
+    def lost(self) -> npt.NDArray[np.str_]:
+        """(n,), the flag of a row that nothing can be made of: a latent is missing, or not finite; '' for the others."""
+        bad = np.where(np.isfinite(self.latents).all(axis=(1, 2)), "", NAN_INPUT)
+        return np.where(self.present, bad, MISSING)
+
+    @property
+    def numbers(self) -> Array:
+        """(n, count, d), the latents, zeros for rows that are `lost`."""
+        return np.where((self.lost == "")[:, None, None], self.latents, 0.0)
 
 
 def read_parents(batch: pa.RecordBatch, spec: LatentSpec, count: int, *, column: str = "latent") -> Parents:

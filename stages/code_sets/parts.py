@@ -4,7 +4,7 @@ The axis is declared (`LatentSpec.axes`), never guessed. A latent is cut into pa
 own, with its own angle and norm. Numbers outside the chosen layers or mask stay those of the first image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +14,9 @@ import numpy.typing as npt
 from schemas.codec import LatentSpec
 from schemas.errors import JobError, Problem
 from stages.code_sets.path import WORST_LAST, Array, Path, PathStatus
+from stages.code_sets.places import Mask, mask_problems, mask_weights, place_problems, weights
 
 Per = Literal["whole", "channel", "token", "layer"]
-Mask = Sequence[Sequence[float]]
 Index = npt.NDArray[np.intp]
 
 
@@ -61,13 +61,7 @@ def parts_of(
     """
     if problems := list(part_problems(spec, per=per, layers=layers, mask=mask)):
         raise JobError(problems)
-    weight = np.ones(spec.shape)
-    if layers is not None:
-        chosen = np.zeros(spec.shape[_axis(spec, "layer")])
-        chosen[layers[0] : layers[1]] = 1
-        weight = weight * _along(spec, chosen, ("layer",))
-    if mask is not None:
-        weight = weight * _along(spec, _stretched(mask, _grid(spec)), ("height", "width"))
+    weight = weights(spec, layers=layers) * (1.0 if mask is None else mask_weights(spec, mask))
     own = _part_axes(spec, per)
     order = [*own, *(axis for axis in range(len(spec.shape)) if axis not in own)]
     parts = int(np.prod([spec.shape[axis] for axis in own]))
@@ -88,40 +82,12 @@ def part_problems(
     at: str = "interpolate",
 ) -> Iterator[Problem]:
     """What of these does not fit the latent."""
-    shape, named = list(spec.shape), spec.named_axes
-    declare = "give the codec's LatentSpec `axes`, or leave this out"
     if per != "whole" and not _part_axes(spec, per):
-        yield Problem(f"{at}.per", per, f"latents of shape {shape} have no {per}s.", declare)
-    if layers is not None:
-        if "layer" not in named:
-            yield Problem(f"{at}.layers", list(layers), f"latents of shape {shape} have no layers.", declare)
-        elif not 0 <= layers[0] < layers[1] <= spec.shape[_axis(spec, "layer")]:
-            count = spec.shape[_axis(spec, "layer")]
-            yield Problem(
-                f"{at}.layers", list(layers), f"there are {count} layers.", f"use [start, end) in 0 to {count}"
-            )
+        reason = f"latents of shape {list(spec.shape)} have no {per}s."
+        yield Problem(f"{at}.per", per, reason, "give the codec's LatentSpec `axes`, or leave this out")
+    yield from place_problems(spec, at=at, layers=layers)
     if mask is not None:
-        yield from _mask_problems(spec, mask, f"{at}.mask", declare)
-
-
-def _mask_problems(spec: LatentSpec, mask: Mask, at: str, declare: str) -> Iterator[Problem]:
-    if not {"height", "width"} <= set(spec.named_axes):
-        yield Problem(at, None, f"latents of shape {list(spec.shape)} have no height and width.", declare)
-        return
-    sides, size = _grid(spec), (len(mask), len(mask[0]) if mask else 0)
-    if not all(size) or len({len(row) for row in mask}) > 1 or any(a % b for a, b in zip(sides, size, strict=True)):
-        reason = f"a mask of {size[0]} rows by {size[1]} does not divide the latent's {sides[0]}×{sides[1]} places."
-        yield Problem(at, None, reason, f"write {sides[0]} rows of {sides[1]} numbers, or a divisor of each")
-    elif not all(0 <= value <= 1 for row in mask for value in row) or not any(map(any, mask)):
-        yield Problem(at, None, "its numbers must be from 0 to 1, not all 0.", "write 1 where the picture should move")
-
-
-def _axis(spec: LatentSpec, name: str) -> int:
-    return [str(axis) for axis in spec.named_axes].index(name)
-
-
-def _grid(spec: LatentSpec) -> tuple[int, int]:
-    return spec.shape[_axis(spec, "height")], spec.shape[_axis(spec, "width")]
+        yield from mask_problems(spec, mask, at=f"{at}.mask")
 
 
 def _part_axes(spec: LatentSpec, per: Per) -> list[int]:
@@ -132,15 +98,3 @@ def _part_axes(spec: LatentSpec, per: Per) -> list[int]:
     if per == "token" and {"height", "width"} <= set(named):
         return [named.index("height"), named.index("width")]
     return []
-
-
-def _along(spec: LatentSpec, values: Array, axes: tuple[str, ...]) -> Array:
-    """`values` over the named axes, shaped to broadcast against a latent."""
-    places = [_axis(spec, axis) for axis in axes]
-    ordered = values.transpose(np.argsort(places))
-    return ordered.reshape([side if i in places else 1 for i, side in enumerate(spec.shape)])
-
-
-def _stretched(mask: Mask, sides: tuple[int, int]) -> Array:
-    given = np.asarray(mask, np.float64)
-    return given.repeat(sides[0] // given.shape[0], axis=0).repeat(sides[1] // given.shape[1], axis=1)

@@ -12,9 +12,7 @@ A coordinate j is the axis n = e_j. All in float64; codes are stored as float32.
 are shortened to its edge and flagged `clipped`, or flagged `atypical` only (stages/code_sets/trust.py).
 """
 
-import copy
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +22,9 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError
 from schemas.steps import TraverseStep
 from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate_axis, direction_axis, row_dots
-from stages.code_sets.codes import Strips, codes_batch, operation, strip_name
+from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
 from stages.code_sets.parents import read_parents
-from stages.code_sets.trust import Trust
+from stages.code_sets.trust import Trust, held
 
 Array = npt.NDArray[np.float64]
 
@@ -34,7 +32,7 @@ Array = npt.NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class _Walked:
     axis: Axis
-    operation: str
+    strip: Strip
     alphas: Array  # (frames,) in latent units
 
 
@@ -58,9 +56,8 @@ class Traverse:
         *,
         coordinates: CoordinateMoments | None = None,
         trust: Trust | None = None,
-        first_seq: int = 0,
     ) -> None:
-        self._step, self._spec, self._first_seq, self._trust = step, spec, first_seq, trust
+        self._step, self._spec, self._trust = step, spec, trust
         self._axes = [_along(step, d, spec) for d in directions]
         self._axes += [_coordinate(step, j, spec, coordinates) for j in step.coordinates]
         if not self._axes:
@@ -79,45 +76,25 @@ class Traverse:
         """Frames a strip."""
         return len(self._step.strengths)
 
-    def numbered_from(self, first_seq: int) -> Self:
-        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
-        other = copy.copy(self)
-        other._first_seq = first_seq
-        return other
-
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        given = read_parents(batch, self._spec, self.parents)
-        ids, latents, usable = [i for (i,) in given.ids], given.latents[:, 0], given.present & given.finite
-        latents[~usable] = 0.0
-        axes, frames, count = self._axes, self.frames, len(ids)
-        values = np.empty((count, len(axes), frames, self._spec.dim), np.float32)
+        rows = read_parents(batch, self._spec, self.parents)
+        z, shape = rows.numbers[:, 0], (len(rows), self.strips, self.frames)
+        codes = np.empty((*shape, self._spec.dim), np.float32)
         marks: dict[str, npt.NDArray[np.bool_]] = {}
-        with np.errstate(over="ignore"):  # an overflow is flagged `non_finite` when the codes are assembled
-            for i, walked in enumerate(axes):
-                codes = _walk(walked, latents, self._step.mode)
-                if self._trust is not None:
-                    codes, mark = self._trust.hold(latents, codes)
-                    for flag, mask in mark.items():
-                        marks.setdefault(flag, np.zeros((count, len(axes), frames), np.bool_))[:, i] = mask
-                values[:, i] = codes
-        first = self._first_seq + (given.seq[:, None] * len(axes) + np.arange(len(axes))) * frames
-        return codes_batch(
-            Strips(
-                first_seq=first.reshape(-1),
-                names=[strip_name(i, about=walked.axis.title) for i in ids for walked in axes],
-                parents=[[i] for i in ids for _ in axes],
-                operations=[walked.operation for walked in axes] * count,
-                titles=[walked.axis.title for walked in axes] * count,
-                flags=[[] if ok else ["nan_input"] for ok in usable for _ in axes],
-                strengths=self._step.strengths,
-                unit=self._step.unit,
-                latents=values,
-                usable=np.repeat(usable, len(axes)),
-                code_flags={flag: mask.reshape(-1, frames) for flag, mask in marks.items()},
-            ),
-            code_set=str(self._step.name or self._step.stage),
-            spec=self._spec,
+        with unwarned():
+            for i, walked in enumerate(self._axes):
+                codes[:, i], mine = held(self._trust, z, _walk(walked, z, self._step.mode))
+                for flag, mask in mine.items():
+                    marks.setdefault(flag, np.zeros(shape, np.bool_))[:, i] = mask
+        strips = Strips(
+            of=[[walked.strip for walked in self._axes]] * len(rows),
+            strengths=self._step.strengths,
+            unit=self._step.unit,
+            latents=codes,
+            lost=np.repeat(rows.lost, self.strips),
+            marks=marks,
         )
+        return codes_batch(strips, rows, self._step, self._spec)
 
 
 def _walk(walked: _Walked, latents: Array, mode: str) -> Array:
@@ -145,6 +122,5 @@ def _coordinate(step: TraverseStep, j: int, spec: LatentSpec, moments: Coordinat
 
 
 def _walked(step: TraverseStep, axis: Axis) -> _Walked:
-    return _Walked(
-        axis, operation(step, "mode", "unit", **axis.about), np.asarray(step.strengths, np.float64) * axis.scale
-    )
+    strip = Strip(axis.title, operation(step, "mode", "unit", **axis.about), about=axis.title)
+    return _Walked(axis, strip, np.asarray(step.strengths, np.float64) * axis.scale)

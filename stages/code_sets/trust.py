@@ -76,6 +76,11 @@ class Trust:
         return held, {CLIPPED: clipped}
 
 
+def held(trust: Trust | None, z: Array, codes: Array) -> tuple[Array, dict[str, Bools]]:
+    """`trust.hold`; without a region the codes as they are."""
+    return (codes, {}) if trust is None else trust.hold(z, codes)
+
+
 def shell(spec: LatentSpec) -> Trust | None:
     """What flags codes when nobody asked: the shell, for spaces whose rows are declared to lie near it."""
     return Trust(Shell(spec.dim, DEFAULT_LIMIT), clip=False) if spec.centred_shell else None

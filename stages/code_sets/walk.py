@@ -7,20 +7,17 @@
 (latent-science §4.) Every walk draws from a stream of its own, so a longer walk begins like a shorter one.
 """
 
-import copy
-from typing import Self
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import LatentSpec
 from schemas.steps import WalkStep
-from stages.code_sets.codes import Strips, codes_batch, operation, strip_name
+from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
 from stages.code_sets.gaussian import Gaussian
 from stages.code_sets.noise import draw_name, normal_rows, streams
 from stages.code_sets.parents import Parents, read_parents
-from stages.code_sets.trust import Trust, shell
+from stages.code_sets.trust import Trust, held, shell
 
 Array = npt.NDArray[np.float64]
 
@@ -45,9 +42,8 @@ class Walk:
         *,
         gaussian: Gaussian,
         trust: Trust | None = None,
-        first_seq: int = 0,
     ) -> None:
-        self._step, self._spec, self._gaussian, self._first_seq = step, spec, gaussian, first_seq
+        self._step, self._spec, self._gaussian = step, spec, gaussian
         self._trust = trust or shell(spec)
 
     @property
@@ -60,47 +56,27 @@ class Walk:
         """Frames a strip."""
         return self._step.frames
 
-    def numbered_from(self, first_seq: int) -> Self:
-        """The same stage, its codes numbered from `first_seq`: its place in a render of several code sets."""
-        other = copy.copy(self)
-        other._first_seq = first_seq
-        return other
-
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        given = read_parents(batch, self._spec, self.parents)
-        usable = given.present & given.finite
-        marks: dict[str, npt.NDArray[np.bool_]] = {}
-        with np.errstate(over="ignore", invalid="ignore"):  # flagged `non_finite` when the codes are assembled
-            codes = self._walks(given, usable)
-            if self._trust is not None:
-                _, marks = self._trust.hold(codes[:, 0], codes)
-        return codes_batch(
-            Strips(
-                first_seq=self._first_seq + given.seq * self.frames,
-                names=[
-                    strip_name(*ids) if ids else strip_name(about=draw_name(seq))
-                    for ids, seq in zip(given.ids, given.seq.tolist(), strict=True)
-                ],
-                parents=given.ids,
-                operations=[self._operation()] * len(given),
-                titles=[self._step.method] * len(given),
-                flags=[[] if ok else ["nan_input"] for ok in usable],
-                strengths=[float(frame * self._step.every) for frame in range(self.frames)],
-                unit="step",
-                latents=codes,
-                usable=usable,
-                code_flags=marks,
-            ),
-            code_set=str(self._step.name or self._step.stage),
-            spec=self._spec,
+        rows = read_parents(batch, self._spec, self.parents)
+        with unwarned():
+            made = self._walks(rows)
+            codes, marks = held(self._trust, made[:, 0], made)
+        strips = Strips(
+            of=[[Strip(self._step.method, self._operation())]] * len(rows),
+            strengths=[float(frame * self._step.every) for frame in range(self.frames)],
+            unit="step",
+            latents=codes,
+            lost=rows.lost,
+            marks=marks,
         )
+        return codes_batch(strips, rows, self._step, self._spec)
 
-    def _walks(self, given: Parents, usable: npt.NDArray[np.bool_]) -> Array:
+    def _walks(self, rows: Parents) -> Array:
         """(n, frames, d)"""
         step, dim = self._step, self._spec.dim
-        names = [ids[0] if ids else draw_name(seq) for ids, seq in zip(given.ids, given.seq.tolist(), strict=True)]
+        names = [ids[0] if ids else draw_name(seq) for ids, seq in zip(rows.ids, rows.seq.tolist(), strict=True)]
         noise = streams(names, step=str(step.name), seed=step.seed)
-        z = np.where(usable[:, None], given.latents[:, 0], 0.0) if self.parents else normal_rows(noise, dim)
+        z = rows.numbers[:, 0] if self.parents else normal_rows(noise, dim)
         frames = [z]
         for _ in range(self.frames - 1):
             for _ in range(step.every):

@@ -19,7 +19,7 @@ from schemas.codec import LatentSpec, LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.steps import InterpolateStep, RenderStep, TraverseStep
 from schemas.tables import RENDERS
-from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.codes import CodeSetShape, numbered
 from stages.code_sets.interpolate import Interpolate
 from stages.code_sets.parents import parents_batch, parents_schema
 from stages.code_sets.traverse import CoordinateMoments, Traverse
@@ -43,7 +43,7 @@ def codes(walk: TraverseStep | None = None, ids: list[str] = IDS, *, first_seq: 
     z = np.random.default_rng(0).standard_normal((len(ids), 3)).astype(np.float32)
     latents = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), 3)
     rows = parents_batch(range(len(ids)), [[i] for i in ids], [latents])
-    return Traverse(walk or step(), [], SPEC, coordinates=MOMENTS).numbered_from(first_seq)(rows)
+    return numbered(Traverse(walk or step(), [], SPEC, coordinates=MOMENTS)(rows), first_seq)
 
 
 def decoded(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from schemas.codec import LatentSpec
 from schemas.steps import InterpolateStep, RenderStep, TraverseStep
-from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.codes import CodeSetShape, numbered
 from stages.code_sets.interpolate import Interpolate
 from stages.code_sets.parents import parents_batch
 from stages.code_sets.traverse import CoordinateMoments, Traverse
@@ -35,7 +35,7 @@ def codes(rows: int = ROWS, step: TraverseStep = STEP, first_seq: int = 0) -> pa
     z = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
     values = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), 4)
     batch = parents_batch(range(rows), [[f"../faces/{i}.jpg"] for i in range(rows)], [values])
-    return Traverse(step, [], SPEC, coordinates=MOMENTS, first_seq=first_seq)(batch)
+    return numbered(Traverse(step, [], SPEC, coordinates=MOMENTS)(batch), first_seq)
 
 
 def decoded(batch: pa.RecordBatch, size: tuple[int, int] = SIZE) -> pa.RecordBatch:

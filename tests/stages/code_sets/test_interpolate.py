@@ -47,9 +47,9 @@ def test_auto_follows_the_declared_space(spec, method):
 
 def test_the_batch_is_the_contracts_and_runs_from_end_to_end():
     a, b = latents(3, 2), latents(3, 3)
-    batch = Interpolate(InterpolateStep(frames=5, name="between"), VAE, first_seq=40)(pairs(a, b))
+    batch = Interpolate(InterpolateStep(frames=5, name="between"), VAE)(pairs(a, b))
     assert batch.schema.equals(codes_schema(VAE), check_metadata=True)
-    assert batch.column("seq").to_pylist() == list(range(40, 55))
+    assert batch.column("seq").to_pylist() == list(range(15))
     assert batch.column("strength").to_pylist() == [0, 0.25, 0.5, 0.75, 1] * 3
     assert batch.column("parents").to_pylist()[5] == ["a1", "b1"]
     np.testing.assert_array_equal(codes(batch, 5)[:, 0], a)
@@ -270,8 +270,8 @@ class TestPosterior:
 
     def test_strips_are_numbered_and_named_apart(self):
         _, _, batch = self.batch()
-        out = Interpolate(self.STEP, VAE, first_seq=10)(batch)
-        assert out.column("seq").to_pylist() == list(range(10, 40))
+        out = Interpolate(self.STEP, VAE)(batch)
+        assert out.column("seq").to_pylist() == list(range(30))
         assert len(set(out.column("strip").to_pylist())) == 6
 
     def test_a_missing_logvar_is_said(self):

@@ -12,7 +12,7 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.steps import TraverseStep
 from schemas.tables import codes_schema, latent_field
-from stages.code_sets.codes import strip_name
+from stages.code_sets.codes import numbered, strip_name
 from stages.code_sets.parents import parents_batch
 from stages.code_sets.traverse import CoordinateMoments, Direction, Traverse
 from stages.columns import matrix_of
@@ -111,11 +111,11 @@ def test_coordinates_in_every_mode_and_unit(mode, unit, expected):
 def test_codes_do_not_depend_on_how_rows_are_batched():
     z = latents(7)
     step = TraverseStep(directions=("a", "b"), coordinates=(2,), mode="set_projection")
-    stage = Traverse(step, [direction("a", 1), direction("b", 2)], SPEC, coordinates=MOMENTS, first_seq=100)
+    stage = Traverse(step, [direction("a", 1), direction("b", 2)], SPEC, coordinates=MOMENTS)
     whole = pa.Table.from_batches([stage(rows(z))])
     parts = [stage(rows(z[i : i + 2], start=i)) for i in (4, 0, 6, 2)]
     assert pa.Table.from_batches(parts).sort_by("seq").equals(whole)
-    assert whole["seq"].to_pylist() == list(range(100, 100 + 7 * 3 * 5))
+    assert whole["seq"].to_pylist() == list(range(7 * 3 * 5))
 
 
 def test_rows_of_a_slice_are_read_from_their_own_place():
@@ -215,7 +215,10 @@ def test_no_rows_make_no_codes():
     assert batch.schema.equals(codes_schema(SPEC))
 
 
-def test_a_stage_is_renumbered_without_changing_the_one_at_hand():
-    stage = Traverse(TraverseStep(directions=("smiling",)), [direction()], SPEC)
-    assert stage.numbered_from(7)(rows(latents(1))).column("seq").to_pylist() == [7, 8, 9, 10, 11]
-    assert stage(rows(latents(1))).column("seq").to_pylist() == [0, 1, 2, 3, 4]
+def test_codes_are_renumbered_and_nothing_else_of_them_changes():
+    codes = Traverse(TraverseStep(directions=("smiling",)), [direction()], SPEC)(rows(latents(1)))
+    moved = numbered(codes, 7)
+    assert moved.column("seq").to_pylist() == [7, 8, 9, 10, 11]
+    assert moved.schema.equals(codes.schema, check_metadata=True) and moved.drop_columns("seq").equals(
+        codes.drop_columns("seq")
+    )

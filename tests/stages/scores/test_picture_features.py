@@ -11,7 +11,9 @@ import torch
 from schemas.codec import LatentSpec, LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.measurements import Measurement
-from stages.code_sets.codes import Strips, codes_batch
+from schemas.steps import TraverseStep
+from stages.code_sets.parents import parents_batch
+from stages.code_sets.traverse import Direction, Traverse
 from stages.evaluation.effects import CodecSource
 from stages.moments import Moments
 from stages.row_hash import fractions, hash_ids
@@ -45,26 +47,12 @@ def rows(n: int, seed: int = 0) -> tuple[pa.RecordBatch, np.ndarray]:
     return pa.record_batch({"id": pa.array([f"{seed}/{i}.png" for i in range(n)]), "latent": column}), latents
 
 
-def edited(batch: pa.RecordBatch, latents: np.ndarray, steps: tuple[float, ...], *, size: float = 40) -> pa.RecordBatch:
+def edited(batch: pa.RecordBatch, steps: tuple[float, ...], *, size: float = 40) -> pa.RecordBatch:
     """Every row moved along the first coordinate."""
-    n = len(batch)
-    moved = np.repeat(latents[:, None].astype(np.float64), len(steps), axis=1)
-    moved[:, :, 0] += np.array(steps) * size
-    ids = batch.column("id").to_pylist()
-    none: list[list[str]] = [[]] * n
-    strips = Strips(
-        first_seq=np.arange(n) * len(steps),
-        names=[f"s{i}" for i in range(n)],
-        parents=[[i] for i in ids],
-        operations=["{}"] * n,
-        titles=["first"] * n,
-        flags=none,
-        strengths=steps,
-        unit="sigma",
-        latents=moved,
-        usable=np.ones(n, bool),
-    )
-    return codes_batch(strips, code_set="edit", spec=SPEC)
+    step = TraverseStep(name="edit", directions=("first",), strengths=steps)
+    first = Direction("first", np.eye(1, DIM)[0], size, np.zeros(DIM))
+    ids = [[i] for i in batch.column("id").to_pylist()]
+    return Traverse(step, [first], SPEC)(parents_batch(range(len(ids)), ids, [batch.column("latent")]))
 
 
 def measured(state: Features) -> dict[tuple[str, str], Measurement]:
@@ -73,8 +61,8 @@ def measured(state: Features) -> dict[tuple[str, str], Measurement]:
 
 
 def test_edits_leave_the_data_and_an_edit_of_nothing_stays_at_the_floor() -> None:
-    batch, latents = rows(1600)
-    state = reduced(stage(), [[batch], [edited(batch, latents, (0.0, 1.0, 5.0))]])
+    batch, _ = rows(1600)
+    state = reduced(stage(), [[batch], [edited(batch, (0.0, 1.0, 5.0))]])
     found = measured(state)
     values = {m: [found[m, f"edit/first {s} sigma"] for s in ("+0", "+1", "+5")] for m in {m for m, _ in found}}
     nothing, some, far = values["frechet_distance"]
@@ -90,8 +78,8 @@ def test_edits_leave_the_data_and_an_edit_of_nothing_stays_at_the_floor() -> Non
 
 
 def test_no_picture_is_held_against_an_edit_of_itself() -> None:
-    batch, latents = rows(300)
-    state = reduced(stage(), [[edited(batch, latents, (1.0,))]])
+    batch, _ = rows(300)
+    state = reduced(stage(), [[edited(batch, (1.0,))]])
     like = fractions(hash_ids(batch.column("id")), HALVES) < 0.5
     assert state.sets[SetName("edit", "first", 1.0, "sigma")].moments.n == like.sum()
     both = reduced(stage(), [[batch]])
@@ -99,8 +87,8 @@ def test_no_picture_is_held_against_an_edit_of_itself() -> None:
 
 
 def test_any_split_gives_the_same_numbers() -> None:
-    batch, latents = rows(500)
-    codes = edited(batch, latents, (0.5, 2.0))
+    batch, _ = rows(500)
+    codes = edited(batch, (0.5, 2.0))
     whole = measured(reduced(stage(sample=60), [[batch, codes]]))
     pieces = [[batch.slice(s, 37)] for s in range(0, 500, 37)] + [[codes.slice(s, 91)] for s in range(0, 1000, 91)]
     parted = measured(reduced(stage(sample=60), pieces[::-1]))
@@ -113,19 +101,19 @@ def test_any_split_gives_the_same_numbers() -> None:
 
 
 def test_bad_rows_leave_and_are_counted() -> None:
-    batch, latents = rows(40)
+    batch, latents = rows(40)  # the batch holds these very numbers
     latents[3] = np.nan
     like = fractions(hash_ids(batch.column("id")), HALVES) < 0.5
     bad = np.flatnonzero(like)[:2]
     latents[bad[0]], latents[bad[1]] = np.inf, np.nan
-    state = reduced(stage(), [[edited(batch, latents, (1.0,))]])
+    state = reduced(stage(), [[edited(batch, (1.0,))]])
     assert state.left == (3 if like[3] and 3 not in bad else 2)
     assert next(iter(state.sets.values())).moments.n == like.sum() - state.left
 
 
 def test_too_few_pictures_are_a_status() -> None:
-    batch, latents = rows(60)
-    state = reduced(stage(), [[batch], [edited(batch.slice(0, 6), latents[:6], (1.0,))]])
+    batch, _ = rows(60)
+    state = reduced(stage(), [[batch], [edited(batch.slice(0, 6), (1.0,))]])
     (only,) = measured(state).values()
     assert (only.status, only.value) == ("too_few", None) and "more than 6 are needed" in only.message
 
@@ -163,9 +151,9 @@ def test_pixel_moments_are_means_and_deviations_of_cells() -> None:
 
 def test_more_sets_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.scores.picture_features.MAX_STATE", 2 * (96 * 96 + 5000 * 96))
-    batch, latents = rows(60)
+    batch, _ = rows(60)
     with pytest.raises(JobError, match="3 sets of 96 features would hold"):
-        reduced(stage(), [[edited(batch, latents, (1.0, 2.0, 3.0))]])
+        reduced(stage(), [[edited(batch, (1.0, 2.0, 3.0))]])
 
 
 def test_path_lengths_of_a_linear_codec_are_the_distances_of_its_pictures() -> None:
