@@ -191,7 +191,7 @@ def _fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:
     if wanted and named <= known.labels.keys():
         from stages.directions.checks import check_fit  # loads torch: only for jobs that fit
 
-        yield from check_fit(step, known.labels, wanted, dim=known.codec.latent.dim if known.codec else None)
+        yield from check_fit(step, known.labels, wanted)
     known.directions |= {direction_name(step, a) for a in wanted}
 
 

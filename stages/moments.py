@@ -80,8 +80,7 @@ class Moments:
     @property
     def z_variance(self) -> Floats:
         """Of each latent coordinate, divided by n − 1; zeros for fewer than two rows."""
-        diagonal = np.diagonal(self.zz) if self.zz.ndim == 2 else self.zz
-        return np.maximum(diagonal, 0) / max(self.n - 1, 1)
+        return np.maximum(self.squares, 0) / max(self.n - 1, 1)
 
     def absorb(self, other: "Moments") -> None:
         """Adds `other`'s rows to this statistic, in place."""
@@ -127,10 +126,11 @@ class Moments:
             self.zy - other.zy - weight * np.outer(dz, dy),
             self.yy - other.yy - weight * np.outer(dy, dy),
         )
-        return rest, max(_growth(self._squares, rest._squares), _growth(np.diagonal(self.yy), np.diagonal(rest.yy)))
+        return rest, max(_growth(self.squares, rest.squares), _growth(np.diagonal(self.yy), np.diagonal(rest.yy)))
 
     @property
-    def _squares(self) -> Floats:
+    def squares(self) -> Floats:
+        """The diagonal of Σzzᵀ, (dim,)."""
         return np.diagonal(self.zz) if self.zz.ndim == 2 else self.zz
 
     def copy(self) -> "Moments":

@@ -1,7 +1,7 @@
 """Principal components of rows of any width, from mergeable statistics, in bounded memory.
 
 Up to `Limits.full` numbers a row the statistic is Σzzᵀ itself, from one pass, and the eigenvectors are LAPACK's. Up to
-`Limits.strips` it is kept in strips, a pass each (`spilled.py`): as exact. Wider rows go through randomised subspace
+`Limits.strips` it is kept in strips, a pass each (stages/scatter/strips.py): as exact. Wider rows go through randomised subspace
 iteration, whose residuals say how exact it is (`subspace.py`): a sketch is rows × columns, and nothing of size p × p exists.
 """
 
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from stages.components.eigen import Eigen, Floats, leading
+from stages.components.lanczos import lanczos
 from stages.components.over_latents import Counted, Matrix, Over
-from stages.components.spilled import BLOCK_VALUES, spilled
 from stages.components.subspace import subspace
 from stages.moments import Moments
+from stages.scatter.strips import BLOCK_VALUES, in_strips
 from stages.stage import Passes
 
 
@@ -48,16 +49,17 @@ class SecondMoments:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A fold: Σ(x−centre)(x−centre)ᵀQ for a block of columns Q (p, l)."""
+    """A fold: Σ(x−centre)(x−centre)ᵀQ for a block of columns Q (p, l), of rows whose coordinates are in `unit`, (p,) or 1."""
 
     centre: Floats
     columns: Floats
+    unit: Floats | float = 1.0
 
     def start(self) -> Floats:
         return np.zeros_like(self.columns)
 
     def add(self, state: Floats, x: Matrix, z: Matrix) -> Floats:
-        centred = x - self.centre
+        centred = (x - self.centre) / self.unit
         state += centred.T @ (centred @ self.columns)
         return state
 
@@ -95,7 +97,10 @@ def principal(
     if dim <= limits.full:
         eigen = leading(moments.zz, count)
     elif dim <= limits.strips and count < dim:
-        eigen = yield from spilled(over, centre=found.mean, count=count, block_values=limits.block_values)
+        (strips,) = yield from in_strips(
+            over, lambda counted: [counted.state], centre=found.mean, block_values=limits.block_values
+        )
+        eigen = lanczos(strips, count)
     else:
         sketch: Callable[[Floats], Any] = lambda columns: over(Sketch(found.mean, columns))  # noqa: E731
         eigen = yield from subspace(

@@ -6,7 +6,6 @@ from schemas.errors import Problem
 from schemas.problems import did_you_mean
 from schemas.source import LabelType
 from schemas.steps import FitStep
-from stages.directions.row_sets import MAX_BYTES
 from stages.grouping import BY_ID
 
 REFRESHED = ("mean_difference", "balanced_mean_difference", "ols", "ridge", "lda")
@@ -27,10 +26,8 @@ DEFAULT_FOLDS = 5
 DEFAULT_SVM_L2 = 1.0
 
 
-def check_fit(
-    step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str], *, dim: int | None = None
-) -> list[Problem]:
-    """What makes the step impossible for these attributes, given every label's type and the latents' size; nothing is read."""
+def check_fit(step: FitStep, labels: Mapping[str, LabelType], attributes: Sequence[str]) -> list[Problem]:
+    """What makes the step impossible for these attributes, given every label's type; nothing is read."""
     at, controls = str(step.name), step.controls or ()
     named = [*((f"{at}.attributes", name) for name in attributes), *((f"{at}.controls", name) for name in controls)]
     problems = [
@@ -53,7 +50,6 @@ def check_fit(
         problems.append(
             Problem(f"{at}.l2", 0.0, reason, "set l2 above 0 (LinearSVC's C = 1/l2), or leave it out for 1")
         )
-    problems.extend(_check_memory(step, dim))
     return problems
 
 
@@ -102,14 +98,3 @@ def _check_refresh(step: FitStep) -> Iterator[Problem]:
     if step.limit is not None:
         reason = "a limit chooses other rows when rows come, so nothing could be kept."
         yield Problem(f"{step.name}.refresh", step.refresh, reason, "use `where`, or remove one of the two")
-
-
-def _check_memory(step: FitStep, dim: int | None) -> Iterator[Problem]:
-    """Ridge and LDA keep d × d matrices, one a fold."""
-    if dim is None or step.estimator not in ("ridge", "lda"):
-        return
-    needed = (folds_of(step) + 1) * dim**2 * 8
-    if needed > MAX_BYTES:
-        reason = f"{step.estimator} would keep {needed / 2**20:.0f} MiB of second moments of {dim} latents, and {MAX_BYTES / 2**20:.0f} are allowed."
-        fix = "use ols or logistic" if folds_of(step) == 1 else "set l2 or fewer folds, or use ols or logistic"
-        yield Problem(f"{step.name}.estimator", step.estimator, reason, fix)

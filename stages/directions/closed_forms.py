@@ -183,8 +183,7 @@ def _solve(moments: Moments, members: list[int], l2: float) -> _Solved:
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     rows = (inverse @ (zy / scale).T) / scale[:, None]
     spread = np.diagonal(inverse @ correlation @ inverse) / scale**2
-    zz = np.diagonal(moments.zz) if moments.zz.ndim == 2 else moments.zz
-    residual = zz - 2 * np.einsum("aj,ja->j", rows, zy) + np.einsum("aj,ab,bj->j", rows, yy, rows)
+    residual = moments.squares - 2 * np.einsum("aj,ja->j", rows, zy) + np.einsum("aj,ab,bj->j", rows, yy, rows)
     variance = np.maximum(residual, 0) / (moments.n - int(kept.sum()) - 1)
     return _Solved(
         rows=rows,

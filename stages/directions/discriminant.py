@@ -6,7 +6,7 @@ one s a class, which takes a d × d matrix a class and label, where the pooled o
 of the rows' lengths, and so for one more pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,22 +14,30 @@ import pyarrow as pa
 from scipy.linalg import cho_solve
 from scipy.linalg.lapack import dpocon, dpotrf
 
-from stages.attributes import Column, Floats
+from stages.attributes import Bools, Column, Floats
+from stages.directions.group_scatter import Scatter
 from stages.moments import Moments
 from stages.rows import read_blocks
+from stages.scatter.conjugate import Solved
 
 RANK_TOLERANCE = 1e-12
 """Of the matrix scaled to a unit diagonal: eigenvalues below this share of the largest count as zero."""
+MIN_LEFT = 1e-9
+"""Of the distance between the classes that lies within them; with less, the covariance is as good as singular."""
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Two classes on the rows of a statistic: counts, means (d,), and scatter within them (d, d)."""
+    """Two classes on the rows of a statistic: counts and means (d,).
+
+    The scatter within them is Σzz − bond·along·alongᵀ; `scatter` (d,) is its diagonal.
+    """
 
     n: tuple[int, int]
     positive: Floats
     negative: Floats
-    within: Floats
+    along: Floats
+    scatter: Floats
 
     @classmethod
     def of(cls, moments: Moments, label: int) -> "Classes | None":
@@ -39,43 +47,74 @@ class Classes:
         if not 0 < positive < n:
             return None
         # zy is the sum of the positives' distances from the mean; the negatives' is its opposite.
-        along = moments.zy[:, label]
-        gap = along * (1 / positive + 1 / (n - positive))
-        within = moments.zz - np.outer(along, gap)
-        mean = moments.z_mean
-        return cls((positive, n - positive), mean + along / positive, mean - along / (n - positive), within)
+        along, mean = moments.zy[:, label], moments.z_mean
+        within = moments.squares - along**2 * (1 / positive + 1 / (n - positive))
+        means = mean + along / positive, mean - along / (n - positive)
+        return cls((positive, n - positive), *means, along, np.maximum(within, 0))
 
     @property
     def total(self) -> int:
         return sum(self.n)
 
     @property
+    def bond(self) -> float:
+        return 1 / self.n[0] + 1 / self.n[1]
+
+    @property
     def deviation(self) -> Floats:
         """(d,), within classes, divided by n; 1 where there is none."""
-        variance = np.maximum(np.diagonal(self.within), 0) / self.total
-        return np.where(variance > 0, np.sqrt(variance), 1.0)
+        return np.where(self.scatter > 0, np.sqrt(self.scatter / self.total), 1.0)
+
+    def mean_variance(self, unit: Floats) -> float:
+        """tr(Σ_W)/d, coordinates measured in `unit` (d,)."""
+        return float((self.scatter / unit**2).mean()) / self.total
 
 
-def discriminant(classes: Classes, *, shrinkage: float, unit: Floats | float = 1.0) -> tuple[Floats, int]:
-    """(w, rank of the matrix that was solved). `unit` (d,) or 1: the scale in which coordinates are shrunk towards each other.
+def discriminant(classes: Classes, zz: Floats, *, shrinkage: float, unit: Floats) -> tuple[Floats, int]:
+    """(w, rank of the matrix that was solved). `unit` (d,): the scale in which coordinates are shrunk towards each other.
 
     Below full rank the least w is taken, in coordinates of unit deviation.
     """
-    covariance = classes.within / classes.total / np.outer(unit, unit)
-    d = len(covariance)
-    shrunk = (1 - shrinkage) * covariance
-    shrunk[np.diag_indices(d)] += shrinkage * np.trace(covariance) / d
+    shrunk = np.outer(-classes.bond * classes.along, classes.along)
+    shrunk += zz
+    shrunk *= (1 - shrinkage) / classes.total / unit
+    shrunk /= unit[:, None]
+    d = len(shrunk)
+    shrunk[np.diag_indices(d)] += shrinkage * classes.mean_variance(unit)
     deviation = np.sqrt(np.maximum(np.diagonal(shrunk), 0))
     deviation[deviation == 0] = 1.0
-    shrunk /= np.outer(deviation, deviation)
+    shrunk /= deviation
+    shrunk /= deviation[:, None]
     unit = unit * deviation
     gap = (classes.positive - classes.negative) / unit
     factor, failed = dpotrf(shrunk)
     if not failed and dpocon(factor, np.abs(shrunk).sum(0).max())[0] > RANK_TOLERANCE:
         return np.asarray(cho_solve((factor, False), gap) / unit), d
+    del factor
     values, vectors = np.linalg.eigh(shrunk)
     kept = values > RANK_TOLERANCE * max(float(values[-1]), 1e-300)
     return np.asarray((vectors[:, kept] / values[kept]) @ (gap @ vectors[:, kept]) / unit), int(kept.sum())
+
+
+def wide_discriminants(
+    classes: Sequence[Classes], solve: Callable[[Floats, Floats], Solved], *, shrinkage: Floats, unit: Floats
+) -> tuple[Floats, Bools]:
+    """(w (d, m), whether each was found) for m labels of the same rows, where only solutions with D⁻¹ΣzzD⁻¹ + λI are known.
+
+    shrinkage (m,); unit (d, m), D its diagonal matrix; `solve(b (d, m), λ (1, m))`. What parts Σ_W from Σzz is of rank one, so
+    by Sherman and Morrison w points where the solution with Σzz does, and only its length changes.
+    """
+    n, bond = np.array([c.total for c in classes]), np.array([c.bond for c in classes])
+    along = np.stack([c.along for c in classes], axis=1) / unit
+    variance = np.array([c.mean_variance(u) for c, u in zip(classes, unit.T, strict=True)])
+    mixed = np.where(shrinkage < 1, shrinkage, 0.5)
+    solved = solve(along, (n * variance * mixed / (1 - mixed))[None])
+    left = 1 - bond * np.einsum("dm,dm->m", along, solved.x[0])
+    found = solved.reached[0] & (left > MIN_LEFT)
+    w = solved.x[0] * (bond * n / (1 - mixed) / np.where(found, left, 1.0))
+    alone = shrinkage == 1  # nothing of Σ_W but its mean variance is left
+    w[:, alone] = along[:, alone] * (bond / np.where(variance > 0, variance, 1.0))[alone]
+    return np.asarray(w / unit), found | (alone & (variance > 0))
 
 
 @dataclass(frozen=True)
@@ -115,28 +154,35 @@ class FourthPowers:
         return a + b
 
 
-def ledoit_wolf(classes: Classes, fourth: float) -> float:
-    """The shrinkage in [0, 1] of rows scaled to unit deviation; `fourth`: Σ‖row‖⁴ of those rows, less their class means."""
-    unit = classes.deviation
-    covariance = classes.within / classes.total / np.outer(unit, unit)
-    n, d = classes.total, len(covariance)
-    squared, mean = float((covariance**2).sum()), float(np.trace(covariance)) / d
+def ledoit_wolf(classes: Classes, scatter: Scatter, fourth: float, *, unit: Floats) -> float:
+    """The shrinkage in [0, 1] of rows measured in `unit` (d,); `fourth`: Σ‖row‖⁴ of those rows, less their class means."""
+    n, d, mean = classes.total, len(unit), classes.mean_variance(unit)
+    inner = classes.along / unit**2
+    length = float(inner @ classes.along)
+    within = (
+        scatter.squared_norm(unit) - 2 * classes.bond * float(inner @ (scatter @ inner)) + (classes.bond * length) ** 2
+    )
+    squared = within / n**2
     distance = squared - d * mean**2
     error = min((fourth / n - squared) / n, distance)
     return error / distance if error > 0 and distance > 0 else 0.0
 
 
 def fourth_powers(
-    columns: Sequence[Column], problems: Sequence[tuple[int, bool, Classes]], *, centre: Floats, holdout: float
+    columns: Sequence[Column],
+    problems: Sequence[tuple[int, bool, Classes, Floats]],
+    *,
+    centre: Floats,
+    holdout: float,
 ) -> FourthPowers:
-    """The pass for (column, training rows only, its classes) of every problem."""
+    """The pass for (column, training rows only, its classes, the unit of coordinates (d,)) of every problem."""
     return FourthPowers(
         columns=tuple(columns),
-        of=tuple(i for i, _, _ in problems),
-        training=tuple(t for _, t, _ in problems),
-        positive=np.stack([c.positive for _, _, c in problems]),
-        negative=np.stack([c.negative for _, _, c in problems]),
-        deviation=np.stack([c.deviation for _, _, c in problems]),
+        of=tuple(i for i, _, _, _ in problems),
+        training=tuple(t for _, t, _, _ in problems),
+        positive=np.stack([c.positive for _, _, c, _ in problems]),
+        negative=np.stack([c.negative for _, _, c, _ in problems]),
+        deviation=np.stack([unit for _, _, _, unit in problems]),
         centre=centre,
         holdout=holdout,
     )

@@ -15,6 +15,7 @@ from schemas.errors import JobError, Problem
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
+from stages.components.principal import Limits
 from stages.directions.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs, classes_with
 from stages.directions.checks import DEFAULT_SVM_L2, check_fit
 from stages.directions.closed_forms import (
@@ -43,24 +44,30 @@ from stages.moments import Moments
 from stages.sample import Sample
 from stages.stage import Passes
 
-FULL_MOMENTS_DIM = 4096
-"""Up to this dimension a fit without a holdout keeps Σzzᵀ, and needs no second pass."""
+FULL_MOMENTS_DIM = 2048
+"""Up to this dimension a least-squares fit without a holdout keeps Σzzᵀ, three times over, and needs no second pass."""
 
 
 def fit(
-    step: FitStep, attributes: Mapping[str, LabelType], *, dim: int, labels: Mapping[str, LabelType] | None = None
+    step: FitStep,
+    attributes: Mapping[str, LabelType],
+    *,
+    dim: int,
+    labels: Mapping[str, LabelType] | None = None,
+    limits: Limits | None = None,
 ) -> Passes[Any, list[Direction]]:
     """A generator of reduce stages over batches with `id`, `latent` (dim numbers) and `labels`; returns one Direction a column.
 
-    `attributes`: what to fit, in order; `labels`: types of all labels, needed when `step.controls` names others.
+    `attributes`: what to fit, in order; `labels`: types of all labels, needed when `step.controls` names others. `limits`: the
+    widths at which ridge and LDA change how they keep Σzzᵀ.
     Raises JobError for what can never be fitted; what these rows cannot tell becomes a typed status.
     """
-    if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes), dim=dim):
+    if problems := check_fit(step, {**(labels or {}), **attributes}, list(attributes)):
         raise JobError(problems)
-    return (yield from with_groups(_fit(step, attributes, dim), step.group))
+    return (yield from with_groups(_fit(step, attributes, dim, limits or Limits()), step.group))
 
 
-def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int) -> Passes[Any, list[Direction]]:
+def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int, limits: Limits) -> Passes[Any, list[Direction]]:
     columns = yield from _columns(step, attributes)
     if step.extremes is not None:
         columns = yield from extreme_columns(columns, step.extremes)
@@ -70,7 +77,7 @@ def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int) -> Passes
         case "ols":
             fitted = yield from _least_squares(step, columns, dim)
         case "ridge" | "lda":
-            fitted = yield from predictive(step, columns, dim)
+            fitted = yield from predictive(step, columns, dim, limits)
         case "logistic" | "svm":
             fitted = yield from _logistic(step, columns, dim)
         case _:

@@ -1,38 +1,61 @@
 """Estimators that predict labels from latents by one statistic of second moments: the flows of ridge and LDA.
 
-Both take one pass for all columns (stages/directions/row_sets.py), LDA with Ledoit-Wolf shrinkage a second, light one.
-Each column stands on the rows that know it.
+Both take one pass for all columns (stages/directions/row_sets.py), LDA with Ledoit-Wolf shrinkage a second, light one; wide
+latents take more for Σzzᵀ (stages/directions/group_scatter.py). Each column stands on the rows that know it.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from schemas.steps import FitStep
-from stages.attributes import Column, Floats
+from stages.attributes import Column, Floats, LabelCounts
+from stages.components.principal import Limits
 from stages.directions.checks import folds_of
 from stages.directions.closed_forms import class_evidence, class_status, hopeless_estimate
 from stages.directions.direction import Estimate, Evidence, FitStatus
-from stages.directions.discriminant import Classes, discriminant, fourth_powers, ledoit_wolf
+from stages.directions.discriminant import Classes, discriminant, fourth_powers, ledoit_wolf, wide_discriminants
 from stages.directions.fitted import Fitted
+from stages.directions.group_scatter import GroupScatter, Subset, frame_of, scatter_of
 from stages.directions.regression import in_sample
-from stages.directions.ridge import Ridged, ridge
+from stages.directions.ridge import Penalty, Ridged, choose_penalty, given_penalty, ridge
 from stages.directions.row_sets import Group, RowSetPass, RowSets, grouped
 from stages.moments import Moments
+from stages.scatter.conjugate import MAX_ITERATIONS
+from stages.scatter.sketched import Sketched
+from stages.scatter.strips import Strips
+from stages.scatter.whole import Whole
 from stages.stage import Passes
 
 Found = dict[int, tuple[Estimate, Estimate]]
 """By column: the estimate of all rows and that of the training rows."""
 
 
-def predictive(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[Any, Fitted]:
+def predictive(step: FitStep, columns: tuple[Column, ...], dim: int, limits: Limits) -> Passes[Any, Fitted]:
     """Ridge or LDA of every column."""
-    state, groups = yield from grouped(RowSetPass(columns, dim, step.holdout, folds_of(step)))
+    folds = folds_of(step)
+    whole = dim <= limits.full and (folds + 1) * dim**2 <= limits.block_values
+    stage = RowSetPass(columns, dim, step.holdout, folds, full=whole)
+    state, groups = yield from grouped(stage)
     hopeless = {i: e for i, column in enumerate(columns) if (e := hopeless_estimate(state.counts, i, column))}
-    if step.estimator == "ridge":
-        found: Found = {i: pair for group in groups for i, pair in _ridge(group, step.l2, columns, state).items()}
-    else:
-        found = yield from _discriminants(step, groups, columns, state, set(hopeless))
+    groups = [group for group in groups if not hopeless.keys() >= set(group.members)]
+    centre, auto = state.everything.z_mean, step.estimator == "lda" and step.shrinkage in (None, "auto")
+    frame = None
+    if groups and dim > limits.strips:
+        unit = np.sqrt(state.everything.z_variance) if auto else np.ones(dim)
+        frame = yield from frame_of(state.everything, np.where(unit > 0, unit, 1.0), limits)
+    problems = yield from _problems(step, groups, columns, state, frame.unit if frame and auto else None)
+    found: Found = {}
+    for group in groups:
+        rows = yield from scatter_of(group, stage, centre=centre, limits=limits, frame=frame)
+        if step.estimator == "ridge":
+            found |= _ridge(rows, step.l2, columns)
+        else:
+            found |= _discriminants(rows, problems, step, state, columns)
+        del rows
     found |= {i: (e, e) for i, e in hopeless.items()}
     fitted = Fitted(
         columns,
@@ -41,8 +64,8 @@ def predictive(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[A
         everything=state.everything,
         non_finite=state.non_finite,
     )
-    if step.holdout == 0 and len(groups) == 1 and groups[0].parts[0].n and _complete(groups[0], columns, state):
-        together = groups[0].together
+    if whole and step.holdout == 0 and len(groups) == 1 and _complete(groups[0], columns, state):
+        together = groups[0].merged(groups[0].every)
         fitted.spreads = [in_sample(together, e, i, columns[i], step.confidence) for i, e in enumerate(fitted.stored)]
     return fitted
 
@@ -55,20 +78,27 @@ def _complete(group: Group, columns: tuple[Column, ...], state: RowSets) -> bool
 # ----------------------------------------------------------------------------------------------- ridge regression
 
 
-def _ridge(group: Group, l2: float | None, columns: tuple[Column, ...], state: RowSets) -> Found:
-    stored, trial = ridge(group, l2=l2)
-    together, training = group.together, group.training
-    found: Found = {}
-    for at, i in enumerate(group.members):
-        no_trial = Estimate(FitStatus.TOO_FEW, Evidence(training.n))
-        found[i] = (
-            _regressed(stored, together, columns[i], at),
-            no_trial if trial is None else _regressed(trial, training, columns[i], at),
-        )
-    return found
+def _ridge(rows: GroupScatter, l2: float | None, columns: tuple[Column, ...]) -> Found:
+    group = rows.group
+    penalty = choose_penalty(rows) if l2 is None else given_penalty(l2, len(group.members))
+    stored = _regressed(rows, group.every, penalty, columns)
+    trial = stored if group.training == group.every else _regressed(rows, group.training, penalty, columns)
+    return {i: (stored[at], trial[at]) for at, i in enumerate(group.members)}
 
 
-def _regressed(fit: Ridged, moments: Moments, column: Column, at: int) -> Estimate:
+def _regressed(
+    rows: GroupScatter, parts: Sequence[int], penalty: Penalty, columns: tuple[Column, ...]
+) -> list[Estimate]:
+    """An estimate for every column of the group, on some of its parts."""
+    moments = rows.group.merged(parts)
+    if moments.n < 2:
+        return [Estimate(FitStatus.TOO_FEW, Evidence(moments.n)) for _ in rows.group.members]
+    subset = rows.of(parts)
+    fit = ridge(subset, penalty)
+    return [_regression(fit, penalty, subset.moments, columns[i], at) for at, i in enumerate(rows.group.members)]
+
+
+def _regression(fit: Ridged, penalty: Penalty, moments: Moments, column: Column, at: int) -> Estimate:
     evidence = Evidence(moments.n)
     intercept = float(fit.intercept[at])
     w = fit.coefficients[:, at]
@@ -81,58 +111,133 @@ def _regressed(fit: Ridged, moments: Moments, column: Column, at: int) -> Estima
         intercept = float(-w @ (moments.z_mean + gap))
     elif moments.n < 3 or moments.yy[at, at] <= moments.n * (1e-13 * float(moments.y_mean[at])) ** 2:
         return Estimate(FitStatus.TOO_FEW if moments.n < 3 else FitStatus.CONSTANT, evidence)
-    said = [f"l2 {fit.l2[at]:.3g}, the best in {fit.cv_folds}-fold cross-validation"] if fit.cv_folds else []
-    if fit.at_edge[at]:
+    if not fit.reached[at]:
+        fix = f"not solved in {MAX_ITERATIONS} iterations: latents are nearly collinear; set a larger l2"
+        return Estimate(FitStatus.NOT_CONVERGED, evidence, fix)
+    said = (
+        [f"l2 {penalty.l2[at]:.3g}, the best in {penalty.cv_folds}-fold cross-validation"] if penalty.cv_folds else []
+    )
+    if penalty.at_edge[at]:
         said.append("at the edge of the tried penalties")
-    if fit.rank < len(w):
+    if penalty.out_of_reach[at]:
+        said.append(f"{penalty.out_of_reach[at]} smaller penalties not solved in {MAX_ITERATIONS} iterations")
+    if fit.rank is not None and fit.rank < len(w):
         said.append(f"latents span {fit.rank} of {len(w)} dimensions, the least coefficients were taken")
+    if fit.note:
+        said.append(fit.note)
     status = FitStatus.OK if w.any() else FitStatus.ZERO_NORM
-    return Estimate(status, evidence, "; ".join(said), w, fit.standard_error[:, at], intercept)
+    error = None if fit.standard_error is None else fit.standard_error[:, at]
+    return Estimate(status, evidence, "; ".join(said), w, error, intercept)
 
 
 # ----------------------------------------------------------------------------------------------- linear discriminants
 
 
-def _discriminants(
-    step: FitStep, groups: list[Group], columns: tuple[Column, ...], state: RowSets, hopeless: set[int]
-) -> Passes[Any, Found]:
-    shrinkage = "auto" if step.shrinkage is None else step.shrinkage
-    problems: dict[tuple[int, bool], Classes] = {}
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """A column's classes among all rows or the training rows; `unit` (d,) of coordinates, and what Ledoit and Wolf need."""
+
+    classes: Classes
+    unit: Floats
+    fourth: float = 0.0
+
+
+Problems = dict[tuple[int, bool], _Problem]
+"""By column, and whether it stands on training rows alone."""
+
+
+def _problems(
+    step: FitStep, groups: Sequence[Group], columns: tuple[Column, ...], state: RowSets, unit: Floats | None
+) -> Passes[Any, Problems]:
+    """What can be told apart, by one more pass where the shrinkage is to be estimated. `unit`: of all problems alike."""
+    if step.estimator != "lda":
+        return {}
+    auto = step.shrinkage in (None, "auto")
+    found: Problems = {}
     for group in groups:
-        for training, moments in ((False, group.together), (True, group.training))[: 2 if step.holdout else 1]:
+        for training, parts in ((False, group.every), (True, group.training))[: 2 if step.holdout else 1]:
+            moments = group.merged(parts)
             for at, i in enumerate(group.members):
-                if i not in hopeless and (classes := Classes.of(moments, at)) and min(classes.n) > 1:
-                    problems[i, training] = classes
-    shares = dict.fromkeys(problems, 0.0 if shrinkage == "auto" else float(shrinkage))
-    if shrinkage == "auto" and problems:
-        powers: Floats = yield fourth_powers(
-            columns, [(i, t, c) for (i, t), c in problems.items()], centre=state.everything.z_mean, holdout=step.holdout
+                if (classes := Classes.of(moments, at)) and min(classes.n) > 1:
+                    own = classes.deviation if auto else np.ones(moments.dim)
+                    found[i, training] = _Problem(classes, own if unit is None else unit)
+    if not auto or not found:
+        return found
+    asked = [(i, training, p.classes, p.unit) for (i, training), p in found.items()]
+    powers: Floats = yield fourth_powers(columns, asked, centre=state.everything.z_mean, holdout=step.holdout)
+    return {key: replace(p, fourth=float(power)) for (key, p), power in zip(found.items(), powers, strict=True)}
+
+
+def _discriminants(
+    rows: GroupScatter, problems: Problems, step: FitStep, state: RowSets, columns: tuple[Column, ...]
+) -> Found:
+    group = rows.group
+
+    def estimates(parts: Sequence[int], counts: LabelCounts, *, training: bool) -> list[Estimate]:
+        told = {i: p for i in group.members if (p := problems.get((i, training)))}
+        solved = _discriminated(rows.of(parts), told, step) if told else {}
+        evidence = {i: class_evidence(counts, i) for i in group.members}
+        return [solved.get(i) or Estimate(class_status(evidence[i]), evidence[i]) for i in group.members]
+
+    stored = estimates(group.every, state.counts, training=False)
+    trial = estimates(group.training, state.training, training=True) if step.holdout else stored
+    return {i: (stored[at], trial[at]) for at, i in enumerate(group.members)}
+
+
+def _discriminated(rows: Subset, problems: dict[int, _Problem], step: FitStep) -> dict[int, Estimate]:
+    """An estimate for every column of `problems`, which all stand on these rows."""
+    scatter, auto = rows.scatter, step.shrinkage in (None, "auto")
+    shares = {
+        i: ledoit_wolf(p.classes, scatter, p.fourth, unit=p.unit) if auto else float(step.shrinkage or 0)
+        for i, p in problems.items()
+    }
+    if not isinstance(scatter, Whole):
+        return _widely_discriminated(rows.moments, scatter, problems, shares, auto=auto)
+    found = {}
+    for i, problem in problems.items():
+        w, rank = discriminant(problem.classes, scatter.matrix, shrinkage=shares[i], unit=problem.unit)
+        least = rank < len(w)
+        word = (
+            f"latents span {rank} of {len(w)} dimensions within classes; shrinkage above 0 steadies it" if least else ""
         )
-        shares = {k: ledoit_wolf(c, float(p)) for (k, c), p in zip(problems.items(), powers, strict=True)}
-
-    def estimate(i: int, training: bool) -> Estimate:
-        classes = problems.get((i, training))
-        evidence = class_evidence(state.training if training else state.counts, i)
-        if classes is None:
-            return Estimate(class_status(evidence), evidence)
-        auto = shrinkage == "auto"
-        return _discriminated(classes, shares[i, training], evidence, auto=auto)
-
-    stored = {i: estimate(i, False) for i in range(len(columns)) if i not in hopeless}
-    return {i: (e, estimate(i, True) if step.holdout else e) for i, e in stored.items()}
+        found[i] = _discriminating(w, problem.classes, shares[i] if auto else None, word)
+    return found
 
 
-def _discriminated(classes: Classes, share: float, evidence: Evidence, *, auto: bool) -> Estimate:
-    w, rank = discriminant(classes, shrinkage=share, unit=classes.deviation if auto else 1.0)
+def _widely_discriminated(
+    moments: Moments, scatter: Strips | Sketched, problems: dict[int, _Problem], shares: dict[int, float], *, auto: bool
+) -> dict[int, Estimate]:
+    found: dict[int, Estimate] = {}
+    for i, problem in problems.items():
+        if shares[i] == 0 and moments.n < moments.dim + 2:
+            reason = f"{moments.n} rows leave the covariance of {moments.dim} latents singular; set shrinkage above 0"
+            found[i] = Estimate(FitStatus.TOO_FEW, Evidence.of_classes(*problem.classes.n), reason)
+    left = {i: p for i, p in problems.items() if i not in found}
+    if not left:
+        return found
+    classes, share = [p.classes for p in left.values()], np.array([shares[i] for i in left])
+    # Without shrinkage the scale is free, and coordinates of unit deviation converge fastest.
+    free = not auto and isinstance(scatter, Strips)
+    units = [p.classes.deviation if free and shares[i] == 0 else p.unit for i, p in left.items()]
+    unit = np.stack(units, axis=1)
+    solve = partial(scatter.solve, unit=unit) if isinstance(scatter, Strips) else scatter.solve
+    w, reached = wide_discriminants(classes, solve, shrinkage=share, unit=unit)
+    for at, (i, problem) in enumerate(left.items()):
+        coefficients = w[:, at] if reached[at] else np.full(moments.dim, np.nan)
+        found[i] = _discriminating(coefficients, problem.classes, shares[i] if auto else None, scatter.note)
+    return found
+
+
+def _discriminating(w: Floats, classes: Classes, shrunk: float | None, word: str) -> Estimate:
+    """`shrunk`: the shrinkage that was estimated. Coefficients that are not finite were not found."""
+    evidence = Evidence.of_classes(*classes.n)
     if not np.isfinite(w).all():
         return Estimate(FitStatus.NOT_CONVERGED, evidence, "the covariance is too near to singular; set shrinkage")
-    said = [f"Ledoit-Wolf shrinkage {share:.3g}"] if auto else []
-    if rank < len(w):
-        said.append(f"latents span {rank} of {len(w)} dimensions within classes; shrinkage above 0 steadies it")
+    said = [f"Ledoit-Wolf shrinkage {shrunk:.3g}"] if shrunk is not None else []
     return Estimate(
         FitStatus.OK if w.any() else FitStatus.ZERO_NORM,
         evidence,
-        "; ".join(said),
+        "; ".join([*said, word] if word else said),
         coefficients=w,
         intercept=float(-w @ (classes.positive + classes.negative) / 2),
     )

@@ -1,15 +1,16 @@
-"""The one pass of ridge and LDA: second moments of latents with labels, fold by fold, each label on the rows that know it.
+"""The first pass of ridge and LDA: second moments of latents with labels, fold by fold, each label on the rows that know it.
 
 A column's Σzzᵀ must be of the rows its Σzy is of, or the two do not fit together. So rows are kept apart by which labels
 they know: where no label is missing that is one set, and one Σzzᵀ serves every column. A column's own statistic is the
 merge of the sets that know it: nothing is imputed, and no column costs another a row. Folds are kept apart and the others
 merged, never subtracted, so no digit is lost. Memory is bounded: when labels are missing in too many ways, the pass says so,
-and columns are taken a few at a time (`alone`).
+and columns are taken a few at a time (`alone`). Of wide latents only Σzzᵀ's diagonal is kept here, and the rest of it in
+passes of its own (stages/directions/group_scatter.py).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,11 @@ from stages.attributes import Column, LabelCounts
 from stages.moments import Moments
 from stages.row_hash import fractions
 from stages.rows import Block, read_blocks
+from stages.scatter.strips import BLOCK_VALUES
 from stages.stage import Passes, PrecisionLost
 
-MAX_BYTES = 2**29
-"""Of all Σzzᵀ of a pass."""
+MAX_BYTES = 8 * BLOCK_VALUES
+"""Of all second moments of a pass. A process holds a few such states: two grow for each core, and one is merged."""
 FOLD_SALT = "fit folds"
 
 Known = tuple[int, ...]
@@ -48,7 +50,7 @@ class RowSetPass:
     """A reduce stage over batches with `id`, `latent` and `labels`.
 
     `folds` ≥ 1 of the training rows, by hash of the id. `alone`: these columns, each on a set of its own (sets then overlap);
-    otherwise rows that know the same columns make a set.
+    otherwise rows that know the same columns make a set. `full` keeps Σzzᵀ, not its diagonal alone.
     """
 
     columns: tuple[Column, ...]
@@ -56,10 +58,11 @@ class RowSetPass:
     holdout: float
     folds: int
     alone: tuple[int, ...] | None = None
+    full: bool = True
 
     @property
     def set_bytes(self) -> int:
-        return (self.folds + 1) * self.dim**2 * 8
+        return (self.folds + 1) * self.dim * (self.dim if self.full else len(self.columns) + 1) * 8
 
     def start(self) -> RowSets:
         none = LabelCounts.empty(len(self.columns))
@@ -72,7 +75,7 @@ class RowSetPass:
             train = ~block.held_out
             state.counts = state.counts.merged(LabelCounts.of(block.values, block.known))
             state.training = state.training.merged(LabelCounts.of(block.values[train], block.known[train]))
-            part = self._part(block)
+            part = parts_of(block, self.folds)
             for known, rows in self._sets(block):
                 if not state.overflow:
                     self._absorb(state, known, block, rows, part)
@@ -109,12 +112,6 @@ class RowSetPass:
         counts = a.counts.without(b.counts, self.columns), a.training.without(b.training, self.columns)
         return RowSets(everything, *counts, sets, non_finite=a.non_finite - b.non_finite), growth
 
-    def _part(self, block: Block) -> npt.NDArray[np.int64]:
-        if self.folds == 1:
-            return np.where(block.held_out, 1, 0)
-        fold = (fractions(block.groups, FOLD_SALT) * self.folds).astype(np.int64)
-        return np.where(block.held_out, self.folds, fold)
-
     def _sets(self, block: Block) -> Iterator[tuple[Known, npt.NDArray[np.int64]]]:
         if self.alone is not None:
             yield from (((i,), np.flatnonzero(block.known[:, i])) for i in self.alone)
@@ -133,7 +130,7 @@ class RowSetPass:
         if not len(rows):
             return
         if known not in state.sets:
-            empty = [Moments.empty(self.dim, labels=len(known), full=True) for _ in range(self.folds + 1)]
+            empty = [Moments.empty(self.dim, labels=len(known), full=self.full) for _ in range(self.folds + 1)]
             state.sets[known] = empty
             self._bound(state)
         if state.overflow:
@@ -142,7 +139,7 @@ class RowSetPass:
             chosen = rows[part[rows] == p]
             if len(chosen):
                 y = block.values[chosen][:, list(known)]
-                moments.absorb(Moments.of(block.latents[chosen], y=y, full=True))
+                moments.absorb(Moments.of(block.latents[chosen], y=y, full=self.full))
 
     def _bound(self, state: RowSets) -> None:
         # One set is always allowed: whether it fits at all is checked before anything runs.
@@ -150,21 +147,39 @@ class RowSetPass:
             state.overflow, state.sets = True, {}
 
 
-@dataclass(frozen=True)
+def parts_of(block: Block, folds: int) -> npt.NDArray[np.int64]:
+    """(rows,) which part each row is in: its fold among the training rows, or `folds` where it is held out."""
+    if folds == 1:
+        return np.where(block.held_out, 1, 0)
+    fold = (fractions(block.groups, FOLD_SALT) * folds).astype(np.int64)
+    return np.where(block.held_out, folds, fold)
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Columns that stand on the same rows: `members` positions, `parts` whose labels are those columns in that order."""
 
     members: tuple[int, ...]
     parts: Parts
 
-    @cached_property
-    def training(self) -> Moments:
-        return reduce(Moments.merged, self.parts[:-1])
+    @property
+    def training(self) -> tuple[int, ...]:
+        """The parts that have rows and are not held out."""
+        return tuple(p for p in self.every if p < len(self.parts) - 1)
 
-    @cached_property
-    def together(self) -> Moments:
-        held_out = self.parts[-1]
-        return self.training.merged(held_out) if held_out.n else self.training
+    @property
+    def every(self) -> tuple[int, ...]:
+        """The parts that have rows."""
+        return tuple(p for p, moments in enumerate(self.parts) if moments.n)
+
+    def merged(self, parts: Sequence[int]) -> Moments:
+        """The statistic of some parts together; of none, one without rows."""
+        return reduce(Moments.merged, [self.parts[p] for p in parts]) if parts else self._none
+
+    @property
+    def _none(self) -> Moments:
+        first = self.parts[0]
+        return Moments.empty(first.dim, labels=len(self.members), full=first.zz.ndim == 2)
 
 
 def groups(state: RowSets, columns: Sequence[int]) -> Iterator[Group]:
@@ -187,6 +202,6 @@ def grouped(stage: RowSetPass) -> Passes[RowSets, tuple[RowSets, list[Group]]]:
     room = max(1, MAX_BYTES // stage.set_bytes)
     for start in range(0, len(stage.columns), room):
         some = tuple(range(start, min(start + room, len(stage.columns))))
-        part = yield RowSetPass(stage.columns, stage.dim, stage.holdout, stage.folds, alone=some)
+        part = yield replace(stage, alone=some)
         found.extend(groups(part, some))
     return state, found

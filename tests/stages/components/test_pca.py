@@ -10,8 +10,8 @@ from sklearn.decomposition import PCA
 from stages.components.eigen import leading, signed
 from stages.components.found import Found
 from stages.components.principal import Limits
-from stages.components.spilled import cuts
 from stages.directions.direction import FitStatus
+from stages.scatter.strips import cuts
 from tests.labelled import chunks, uneven
 from tests.unlabelled import latent_batch, pca_of, spread_rows, vectors
 

@@ -1,0 +1,127 @@
+"""Σzzᵀ of the rows that some columns stand on, at any width: whole, in strips on disk, or sketched (stages/scatter/).
+
+Up to `Limits.full` numbers a latent it ends as a whole matrix, of one subset of the rows at a time: kept whole by the first
+pass where all parts fit, otherwise put together from strips. Up to `Limits.strips` it stays in strips. Beyond, the strongest
+directions of all rows, labelled or not, held out or not, are found by randomised passes, and one pass a group takes the
+moments along them; what such a fit finds is approximate unless the rows span no more directions than that, and says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stages.attributes import Column, Floats
+from stages.components.over_latents import Fold, OverLatents
+from stages.components.principal import Limits, Sketch
+from stages.components.subspace import subspace
+from stages.directions.row_sets import Group, RowSetPass, parts_of
+from stages.moments import Moments
+from stages.rows import read_blocks
+from stages.scatter.sketched import Along, Frame, Sketched
+from stages.scatter.strips import Strips, in_strips, together
+from stages.scatter.whole import Whole
+from stages.stage import Passes
+
+MAX_SKETCHED = 256
+"""Directions of a sketch; fewer where their block of numbers would be too large."""
+SKETCH_PASSES = 4
+
+Scatter = Whole | Strips | Sketched
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Rows of some parts of a group: their statistic, of whose Σzzᵀ the diagonal counts, and Σzzᵀ as `scatter`."""
+
+    moments: Moments
+    scatter: Scatter
+
+
+@dataclass(frozen=True)
+class GroupScatter:
+    """A group and what is known of Σzzᵀ of its parts; `scatter_of` makes that of some of them, whose statistic is given."""
+
+    group: Group
+    scatter_of: Callable[[Sequence[int], Moments], Scatter]
+
+    def of(self, parts: Sequence[int]) -> Subset:
+        """The rows of `parts`, at least one. Made anew at every call: it may be hundreds of megabytes."""
+        moments = self.group.merged(parts)
+        return Subset(moments, self.scatter_of(parts, moments))
+
+
+@dataclass(frozen=True)
+class PartsPass:
+    """A reduce stage: a fold of latents for each of some `parts` of the rows that know `column`; the state is a list of theirs."""
+
+    column: Column
+    fold: Fold[Any]
+    parts: tuple[int, ...]
+    holdout: float
+    folds: int
+
+    def start(self) -> list[Any]:
+        return [self.fold.start() for _ in self.parts]
+
+    def add(self, state: list[Any], batch: pa.RecordBatch) -> list[Any]:
+        for block in read_blocks(batch, (self.column,), holdout=self.holdout):
+            of = np.where(block.known[:, 0], parts_of(block, self.folds), -1)
+            for i, part in enumerate(self.parts):
+                rows = block.latents[of == part]
+                if len(rows):
+                    state[i] = self.fold.add(state[i], rows, rows)
+        return state
+
+    def merge(self, a: list[Any], b: list[Any]) -> list[Any]:
+        return [self.fold.merge(x, y) for x, y in zip(a, b, strict=True)]
+
+
+def frame_of(everything: Moments, unit: Floats, limits: Limits) -> Passes[Any, Frame]:
+    """The strongest directions of all rows, coordinates measured in `unit` (d,)."""
+    dim = everything.dim
+    # The finder works on a quarter more columns than it gives.
+    count = max(1, min(MAX_SKETCHED, limits.block_values // dim * 4 // 5))
+    found = yield from subspace(
+        lambda columns: OverLatents(Sketch(everything.z_mean, columns, unit)),
+        lambda counted: counted.state,
+        dim=dim,
+        count=min(count, dim),
+        seed=0,
+        passes=SKETCH_PASSES,
+    )
+    return Frame(everything.z_mean, unit, np.ascontiguousarray(found.vectors.T))
+
+
+def scatter_of(
+    group: Group, stage: RowSetPass, *, centre: Floats, limits: Limits, frame: Frame | None
+) -> Passes[Any, GroupScatter]:
+    """By as many passes as it takes. `stage`: the pass that made the group; `centre` (d,) lies near its rows; `frame`: of a sketch."""
+    if stage.full:
+        return GroupScatter(group, lambda parts, moments: Whole(moments.zz))
+    over = partial(_pass, group, stage)
+    at = {part: i for i, part in enumerate(group.every)}
+    if frame is not None:
+        along: list[Moments] = yield over(Along(frame))
+        return GroupScatter(group, lambda parts, moments: _sketched([along[at[p]] for p in parts], moments, frame))
+    block_values = max(1, limits.block_values // max(len(group.every), 1))
+    strips = yield from in_strips(over, list, centre=centre, block_values=block_values)
+
+    def put_together(parts: Sequence[int], moments: Moments) -> Scatter:
+        found = together([strips[at[p]] for p in parts], n=moments.n, shift=moments.z_mean - centre)
+        return Whole(found.dense()) if moments.dim <= limits.full else found
+
+    return GroupScatter(group, put_together)
+
+
+def _pass(group: Group, stage: RowSetPass, fold: Fold[Any]) -> PartsPass:
+    # Columns of a group are known on the same rows, so one tells for all.
+    return PartsPass(stage.columns[group.members[0]], fold, group.every, stage.holdout, stage.folds)
+
+
+def _sketched(along: Sequence[Moments], moments: Moments, frame: Frame) -> Sketched:
+    inside = reduce(Moments.merged, along).zz
+    return Sketched(frame, inside, float((moments.squares / frame.unit**2).sum()))

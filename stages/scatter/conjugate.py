@@ -1,0 +1,72 @@
+"""Conjugate gradients for symmetric systems of which only products are known, for several shifts of the matrix at once.
+
+(A + σI)x = b for all σ of a column span the same Krylov spaces, and residuals of different σ are parallel, so one product an
+iteration serves every shift (Jegerlehner 1996; Frommer and Maass 1999). The smallest shift converges last. From x = 0 a
+singular but consistent system gets its least solution.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+MAX_ITERATIONS = 500
+TOLERANCE = 1e-11
+"""Iterations stop when the residual they keep track of is below this share of b."""
+REACHED = 1e-8
+"""A solution counts as reached when its true residual is below this share of b."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """Solutions `x` (s, d, m), and which of them were `reached` (s, m)."""
+
+    x: Floats
+    reached: Bools
+
+
+def conjugate_gradients(apply: Callable[[Floats], Floats], rhs: Floats, shifts: Floats) -> Solved:
+    """x (s, d, m) of (A + σI)x = b for every column b of `rhs` (d, m) and its shifts σ ≥ 0 (s, m).
+
+    `apply`: (d, m) → A·columns (d, m), A ≥ 0 and maybe another one for each column.
+    """
+    base = shifts.min(axis=0)
+    apart = shifts - base
+    x = np.zeros((len(shifts), *rhs.shape))
+    p, steps = rhs.copy(), np.broadcast_to(rhs, x.shape).copy()
+    r = rhs.copy()
+    size = (r * r).sum(0)
+    goal = TOLERANCE**2 * size
+    share = np.ones(shifts.shape)  # of the base system's residual that is left of each shift's
+    ratio, alpha, beta = np.ones(shifts.shape), np.ones(rhs.shape[1]), np.zeros(rhs.shape[1])
+    for _ in range(MAX_ITERATIONS):
+        q = apply(p) + base * p
+        bend = (p * q).sum(0)
+        going = (size > goal) & (bend > 0)  # without bend the rows say nothing of what is left of b
+        if not going.any():
+            break
+        before, alpha = alpha, np.where(going, size / np.where(bend > 0, bend, 1.0), 0.0)
+        held = alpha * beta / np.where(before > 0, before, 1.0)
+        ratio = 1 / (1 + alpha * apart + held * (1 - ratio))
+        share = share * ratio
+        r -= alpha * q
+        left = (r * r).sum(0)
+        beta = np.where(going, left / np.where(size > 0, size, 1.0), 0.0)
+        for k, one in enumerate(steps):
+            x[k] += (alpha * ratio[k]) * one
+            one *= beta * ratio[k] ** 2
+            one += share[k] * r
+        p = r + beta * p
+        size = left
+    return Solved(x, _reached(apply, rhs, shifts, x))
+
+
+def _reached(apply: Callable[[Floats], Floats], rhs: Floats, shifts: Floats, x: Floats) -> Bools:
+    """By residuals computed anew: rounding may have carried the iterations' own ones away."""
+    lengths = np.linalg.norm(rhs, axis=0)
+    left = [np.linalg.norm(rhs - apply(one) - shift * one, axis=0) for one, shift in zip(x, shifts, strict=True)]
+    return np.asarray(np.array(left) <= REACHED * lengths)
