@@ -17,7 +17,8 @@ from schemas.codec import ConvVAECodec, Preprocess
 from stages.codecs.factory import open_codec
 from stages.codecs.weights import Weights
 from stages.evaluation.design import Design, Edit
-from stages.evaluation.effects import CodecSource, Evaluation
+from stages.evaluation.effects import Evaluation
+from stages.evaluation.models import CodecSource
 from stages.evaluation.readout import Readout
 from stages.evaluation.replicates import Results
 from tests.codec_cases import weights_of

@@ -149,6 +149,7 @@ def _compare(step: CompareStep, at: str, known: Known) -> Iterator[Problem]:
 
 def _evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
     yield from check_directions(step.directions, f"{at}.directions", known)
+    yield from _evaluated_features(step, at, known)
     yield from check_labels([*step.slices, *([step.group] if step.group else [])], at, known)
     for name in step.slices:
         if known.labels.get(name) in ("int", "float"):
@@ -173,6 +174,17 @@ def _evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
     if known.codec and step.readout == "ols" and known.codec.latent.dim > 4096:
         reason = f"keeps the covariance of all {known.codec.latent.dim} coordinates, more than 4096."
         yield Problem(f"{at}.readout", "ols", reason, "use readout: direction or logistic, or a scorer of your own")
+
+
+def _evaluated_features(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
+    if step.extractor is None:
+        return
+    yield from _own_code(step.extractor, f"{at}.extractor", known)
+    from stages.evaluation.kept_features import features_problem  # loads torch: only for jobs that evaluate
+
+    pictures = 1 + len(step.directions) * sum(1 for strength in step.strengths if strength)
+    if problem := features_problem(step, pictures, at=at):
+        yield problem
 
 
 def _interpolate(step: InterpolateStep, at: str, codec: CodecRef, job: Job) -> Iterator[Problem]:
@@ -205,13 +217,18 @@ def _code_sets(step: FidelityStep, at: str, known: Known) -> Iterator[Problem]:
         if name not in sets:
             yield Problem(f"{at}.of", name, "no code set above has this name.", did_you_mean(name, sets))
     for place, entry in (("extractor", step.extractor), ("path_distance", step.path_distance)):
-        if ":" in entry:
-            from stages.entry import import_entry
+        yield from _own_code(entry, f"{at}.{place}", known)
 
-            try:
-                import_entry(entry, field=f"{at}.{place}", allow_code=known.job.allow_code)
-            except JobError as error:
-                yield from error.problems
+
+def _own_code(entry: str, at: str, known: Known) -> Iterator[Problem]:
+    """A `module:Class` of the user's must be there, and allowed."""
+    if ":" in entry:
+        from stages.entry import import_entry
+
+        try:
+            import_entry(entry, field=at, allow_code=known.job.allow_code)
+        except JobError as error:
+            yield from error.problems
 
 
 def _factors(step: DisentanglementStep, at: str, known: Known) -> Iterator[Problem]:

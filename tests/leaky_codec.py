@@ -63,10 +63,15 @@ class LeakyCodec:
 
 
 class Patches:
-    """Scores `names`: what the patches show, in their order. A picture whose last score is above `dislikes` gets NaN."""
+    """Scores `names`: what the patches show, in their order. A picture whose last score is above `dislikes` gets NaN.
 
-    def __init__(self, *, device: str, names: list[str], dislikes: float | None = None) -> None:
-        self._count, self._dislikes = len(names), dislikes
+    With `leak`, a judge with a fault of its own: it takes patch 0 for so much of patch 1; `back`: and the other way round.
+    """
+
+    def __init__(
+        self, *, device: str, names: list[str], dislikes: float | None = None, leak: float = 0.0, back: float = 0.0
+    ) -> None:
+        self._count, self._dislikes, self._leak, self._back = len(names), dislikes, leak, back
 
     @staticmethod
     def attributes_of(options: dict[str, Any]) -> tuple[str, ...]:
@@ -74,6 +79,10 @@ class Patches:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         scores = patches(images)[:, : self._count]
+        if self._leak or self._back:
+            shown = scores.clone()
+            scores[:, 1] += self._leak * shown[:, 0]
+            scores[:, 0] += self._back * shown[:, 1]
         if self._dislikes is not None:
             scores[scores[:, -1] > self._dislikes] = torch.nan
         return scores

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.attribution import can_refit, evidence
 from pipeline.context import Context
 from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
@@ -23,20 +24,15 @@ from schemas.source import LabelType
 from schemas.steps import EvaluateStep
 from schemas.tables import label_types
 from stages.attributes import Census, Column
+from stages.evaluation.attribution import blame, leaks, scorer_leaks
 from stages.evaluation.bake_off import bake_off
-from stages.evaluation.design import Design, Edit, Slice
-from stages.evaluation.effects import CodecSource, Effects, Evaluation
-from stages.evaluation.entanglement import (
-    LabelCorrelation,
-    both_kinds,
-    data_or_model,
-    direction_cosines,
-    label_correlations,
-    leaks,
-)
+from stages.evaluation.design import Design, Edit, Fidelity, Slice
+from stages.evaluation.effects import Effects, Evaluation
+from stages.evaluation.entanglement import LabelCorrelation, direction_cosines, label_correlations
+from stages.evaluation.fidelity import fidelity
+from stages.evaluation.models import CodecSource
 from stages.evaluation.questions import questions
 from stages.evaluation.readout import Readout, directions_readout, least_squares_readout, logistic_readout
-from stages.evaluation.refits import MAX_DIM, Refit, Refits, gradient
 from stages.evaluation.replicates import Results
 from stages.evaluation.scorer import scored_attributes
 from stages.evaluation.slices import slices
@@ -72,10 +68,6 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
         replicates=step.replicates,
         seed=step.seed,
     )
-    refits = _can_refit(design, known)
-    design = replace(design, gradient=refits)
-    source = CodecSource(ctx.codec.spec, ctx.codec.load, ctx.codec.allow_code)
-    stage = Evaluation(design, source, scorer=step.scorer if own else None, scorer_options=step.scorer_options)
     splits = latents.splits(
         columns=["id", "latent", *(["labels"] if known else [])],
         where=selection_clause(step, latents, version),
@@ -84,9 +76,13 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
     )
     if not splits.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to evaluate.", "loosen the filter")
+    scored = {j: c for j, name in enumerate(attributes) if (c := _column(name, known)) is not None}
+    design = replace(design, gradient=can_refit(design, scored), fidelity=_fidelity(step, splits.rows))
+    source = CodecSource(ctx.codec.spec, ctx.codec.load, ctx.codec.allow_code)
+    stage = Evaluation(design, source, scorer=step.scorer if own else None, scorer_options=step.scorer_options)
     ctx.started_step(step, total=splits.rows)
     state: Effects = ctx.executor.reduce(splits, stage)
-    found = list(_measured(step, ctx, design, state, known, version, readout))
+    found = list(_measured(step, ctx, design, state, scored, version, readout))
     store_measurements(step, ctx, found, version=version)
     left = state.non_finite + state.not_decoded + state.not_scored
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=left, total=splits.rows)
@@ -107,7 +103,7 @@ def _measured(
     ctx: Context,
     design: Design,
     state: Effects,
-    known: dict[str, LabelType],
+    scored: dict[int, Column],
     version: int,
     readout: Readout | None,
 ) -> Iterator[Measurement]:
@@ -115,46 +111,39 @@ def _measured(
         ("non_finite", state.non_finite),
         ("not_decoded", state.not_decoded),
         ("not_scored", state.not_scored),
+        ("not_featured", state.not_featured),
     ):
         yield Measurement("left_out", float(count), target=reason, n=state.rows, status=reason if count else OK)
     for attribute, why in readout.missing.items() if readout else ():
         reason = "its labels give no linear score, so it is not measured"
         yield Measurement("score_sigma", target=attribute, status=why, message=reason)
+    told = evidence(step, ctx, design, state, scored, version)
+    yield from told.left
     results = Results(design, state, step.confidence)
     rate = step.false_discoveries
     yield from chain(
         questions(results, false_discoveries=rate),
+        fidelity(results),
         direction_cosines(design.edits),
         leaks(results),
-        data_or_model(results, _refits(ctx, design, state, known, version)),
+        scorer_leaks(results, told.response),
+        blame(results, told.response, told.refits),
         slices(results, false_discoveries=rate),
         bake_off(results),
     )
-    columns = [c for name in design.attributes if (c := _column(name, known)) is not None]
+    columns = tuple(scored.values())
     if len(columns) > 1:
-        sums = ctx.executor.reduce(
-            ctx.latents.splits(columns=["labels"], version=version), LabelCorrelation(tuple(columns))
-        )
+        splits = ctx.latents.splits(columns=["labels"], version=version)
+        sums = ctx.executor.reduce(splits, LabelCorrelation(columns))
         yield from label_correlations(sums, columns, confidence=step.confidence)
 
 
-def _can_refit(design: Design, known: dict[str, LabelType]) -> bool:
-    """Whether the fits behind data-or-model can be repeated: both kinds are there, and every score is a label."""
-    return (
-        bool(both_kinds(design.edits, design.targets))
-        and len(design.edits[0].vector) <= MAX_DIM
-        and all(_column(name, known) is not None for name in design.attributes)
-    )
-
-
-def _refits(ctx: Context, design: Design, state: Effects, known: dict[str, LabelType], version: int) -> Refits | None:
-    slopes = gradient(state.response) if state.response is not None else None
-    if slopes is None:
+def _fidelity(step: EvaluateStep, rows: int) -> Fidelity | None:
+    """A tenth more images are looked at than are kept: the share is drawn by hash, and so is only about right."""
+    if step.extractor is None:
         return None
-    columns = tuple(c for name in design.attributes if (c := _column(name, known)) is not None)
-    splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
-    stage = Refit(columns, slopes, design.edits[0].mean, design.replicates, design.seed, design.group)
-    return Refits.of(ctx.executor.reduce(splits, stage), len(columns))
+    share = 1.1 * step.fidelity_images / rows + 0.01
+    return Fidelity(step.extractor, step.extractor_options, step.fidelity_images, share)
 
 
 def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:

@@ -14,7 +14,7 @@ from pipeline.selection import selection_clause
 from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.steps import FidelityStep
-from stages.evaluation.effects import CodecSource
+from stages.evaluation.models import CodecSource
 from stages.row_hash import fractions, hash_ids
 from stages.scores.fidelity import measure_fidelity, measure_path_length
 from stages.scores.path_pass import PathLengths

@@ -11,6 +11,8 @@ from schemas.steps.base import SelectionStep
 Box = tuple[float, float, float, float]
 Score = Literal["typicality", "mahalanobis", "reconstruction"]
 
+EXTRACTOR = r"^(pixel_moments|[\w.]+:\w+)$"
+
 
 class EvaluateStep(SelectionStep):
     """What edits along directions do to decoded pictures, with intervals: effect, side effects, smoothness, who is to blame."""
@@ -39,7 +41,26 @@ class EvaluateStep(SelectionStep):
         "ols",
         description="reencode: the linear score is fitted on the labels (ols, logistic), or is the direction's own projection",
     )
+    originals: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="a scorer of your own: untouched labelled pictures of the source that it scores, to tell its own leaks from "
+        "the model's; 0: none",
+    )
     identity: bool = Field(True, description="encode decoded pictures again to see what else moved than the direction")
+    extractor: str | None = Field(
+        "pixel_moments",
+        pattern=EXTRACTOR,
+        description="fidelity: what makes numbers of pictures, as in the step `fidelity`; null: it is not measured",
+    )
+    extractor_options: dict[str, Any] = Field(default_factory=dict, description="given to your own extractor's class")
+    fidelity_images: int = Field(
+        500,
+        ge=20,
+        le=50_000,
+        description="fidelity: images at most, by hash of the id, whose edited pictures are held against the unedited ones",
+    )
     slices: tuple[str, ...] = Field(
         (), description="labels (bool, category) whose values are compared: where an edit fails"
     )
@@ -154,7 +175,7 @@ class FidelityStep(SelectionStep):
     of: tuple[Name, ...] = Field((), description="code-set steps to score; default: all above this one")
     extractor: str = Field(
         "pixel_moments",
-        pattern=r"^(pixel_moments|[\w.]+:\w+)$",
+        pattern=EXTRACTOR,
         description="what makes numbers of pictures: pixel_moments (colours of a 4 × 4 grid; not Inception), or "
         "`module:Class`, a model of your own (needs allow_code)",
     )

@@ -3,8 +3,10 @@
 Plain data, made once by the driver and sent to every worker.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +46,16 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
+class Fidelity:
+    """What looks at pictures (`stages.scores.extractors`), and at how many images of at most; `share` of them are looked at."""
+
+    extractor: str
+    options: Mapping[str, Any]
+    images: int
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
     """`strengths` (a,): ascending, without 0, in `unit`. `attributes`: names of the scores, in the scorer's order.
 
@@ -60,6 +72,7 @@ class Design:
     identity: bool = True
     replicates: int = 200
     seed: int = 0
+    fidelity: Fidelity | None = None
     gradient: bool = False
     """Keep what tells how scores depend on latents (`Effects.response`)."""
 

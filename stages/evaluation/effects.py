@@ -6,7 +6,7 @@ whole, and is counted: a pair with one half is none.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from schemas.codec import CodecSpec
 from schemas.errors import JobError
 from stages.attributes import Floats
 from stages.bootstrap import poisson_weights
-from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
-from stages.codecs.weights import Weights
 from stages.evaluation.design import MAX_SUMS, Design
 from stages.evaluation.features import (
     Layout,
@@ -31,11 +28,14 @@ from stages.evaluation.features import (
     picture_features,
     score_features,
 )
-from stages.evaluation.scorer import Scorer, open_scorer
-from stages.guarded import Guarded, Outcome
+from stages.evaluation.kept_features import merged, offer, sampled
+from stages.evaluation.models import CodecSource, Models
+from stages.evaluation.scorer import open_scorer, scores_of
 from stages.moments import Moments
 from stages.row_hash import Hashes, hash_ids
-from stages.rows import Block, read_blocks
+from stages.rows import read_blocks
+from stages.sample import Sample
+from stages.scores.extractors import open_extractor
 
 PICTURES = 512
 PICTURE_BYTES = 24 * 2**20
@@ -56,17 +56,11 @@ class Effects:
     not_decoded: int = 0
     not_scored: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    features: Sample | None = None
+    """Of all pictures of some images, for fidelity; `not_featured` images of them had none."""
+    not_featured: int = 0
     response: Moments | None = None
     """Of latents and unedited scores, where the design asks for a gradient."""
-
-
-@dataclass(frozen=True)
-class CodecSource:
-    """How a worker gets the codec: `weights` fetches them there."""
-
-    spec: CodecSpec
-    weights: Callable[[], Weights | None]
-    allow_code: bool = False
 
 
 class Evaluation:
@@ -82,7 +76,7 @@ class Evaluation:
     ) -> None:
         self.design, self.layout = design, Layout.of(design)
         self._source, self._entry, self._options = codec, scorer, dict(scorer_options or {})
-        self._model: _Model | None = None
+        self._model: Models | None = None
         if (size := self.layout.width * (1 + design.replicates)) > MAX_SUMS:
             fix = "evaluate fewer directions, attributes or slices at a time, or use fewer replicates"
             raise JobError.one("replicates", design.replicates, f"the sums would hold {size:,} numbers.", fix)
@@ -98,7 +92,10 @@ class Evaluation:
         scorer = None
         if self._entry is not None:
             scorer = open_scorer(self._entry, self._options, device=device, allow_code=source.allow_code)
-        self._model = _Model(codec, scorer, device)
+        extractor = None
+        if (asked := self.design.fidelity) is not None:
+            extractor = open_extractor(asked.extractor, asked.options, device=device, allow_code=source.allow_code)
+        self._model = Models(codec, scorer, extractor, device)
 
     def start(self) -> Effects:
         state = Effects(np.zeros((1 + self.design.replicates, self.layout.width)))
@@ -118,15 +115,14 @@ class Evaluation:
             batch = batch.append_column("labels", pa.array([{}] * batch.num_rows, pa.struct([])))
         for block in read_blocks(batch, [s.column for s in self.design.slices], holdout=0.0):
             state.non_finite += block.non_finite
-            replicates = poisson_weights(
-                group_hashes(block, self.design.group), self.design.replicates, seed=self.design.seed
-            )
+            groups = group_hashes(block.labels, self.design.group, block.hashes)
+            replicates = poisson_weights(groups, self.design.replicates, seed=self.design.seed)
             weights = np.column_stack([np.ones(len(block)), replicates]).astype(np.float64)
             holds = np.array([s.holds for s in self.design.slices], bool)
             slices = (((block.values > 0.5) == holds) & block.known).astype(np.float64)
             for start in range(0, len(block), rows):
                 cut = slice(start, start + rows)
-                self._add(state, model, block.latents[cut], weights[cut], slices[cut])
+                self._add(state, model, _Rows(block.latents, weights, slices, block.hashes, groups).at(cut))
         return state
 
     def merge(self, a: Effects, b: Effects) -> Effects:
@@ -142,6 +138,8 @@ class Evaluation:
             a.not_decoded + b.not_decoded,
             a.not_scored + b.not_scored,
             {k: a.seconds.get(k, 0.0) + b.seconds.get(k, 0.0) for k in {**a.seconds, **b.seconds}},
+            merged(a.features, b.features),
+            a.not_featured + b.not_featured,
             a.response.merged(b.response) if a.response and b.response else None,
         )
 
@@ -156,12 +154,12 @@ class Evaluation:
         sums[:, score] += shift * weight
         return sums
 
-    def _add(self, state: Effects, model: "_Model", latents: npt.NDArray[Any], weights: Floats, slices: Floats) -> None:
+    def _add(self, state: Effects, model: Models, rows: "_Rows") -> None:
         clock = _Clock(state.seconds)
-        pictures, good = model.decode(self._codes(latents), self.design.pictures)
+        pictures, good = model.decode(self._codes(rows.latents), self.design.pictures)
         state.not_decoded += int((~good).sum())
-        latents, weights, slices = latents[good], weights[good], slices[good]
-        if not good.any():
+        rows = rows.at(good)
+        if not len(rows):
             return
         clock.spent("decode")
         scores, encoded, good = self._scored(model, pictures)
@@ -169,21 +167,36 @@ class Evaluation:
         clock.spent("score")
         if not good.any():
             return
-        rows = int(good.sum())
+        if not good.all():
+            rows, scores = rows.at(good), scores[good]
+            pictures = pictures[torch.from_numpy(good).to(pictures.device)]
+            encoded = None if encoded is None else encoded[good]
         if state.origin is None:
-            state.origin = scores[good][:, 0].mean(axis=0)
-        features = score_features(self.design, scores[good], state.origin, slices[good])
-        features |= picture_features(self.design, pictures[torch.from_numpy(good).to(pictures.device)])
+            state.origin = scores[:, 0].mean(axis=0)
+        features = score_features(self.design, scores, state.origin, rows.slices)
+        features |= picture_features(self.design, pictures)
         features |= (
-            identity_features(self.design, encoded[good])
+            identity_features(self.design, encoded)
             if self.design.identity and encoded is not None
-            else no_features(self.design, ["identity"], rows)
+            else no_features(self.design, ["identity"], len(rows))
         )
-        state.sums += weights[good].T @ self.layout.pack(features, rows)
-        state.rows += rows
+        state.sums += rows.weights.T @ self.layout.pack(features, len(rows))
+        state.rows += len(rows)
         if state.response is not None:
-            state.response.absorb(Moments.of(latents[good], y=scores[good][:, 0], full=True))
+            state.response.absorb(Moments.of(rows.latents, y=scores[:, 0], full=True))
         clock.spent("statistics")
+        self._keep_features(state, model, pictures, rows)
+        clock.spent("fidelity")
+
+    def _keep_features(self, state: Effects, model: Models, pictures: torch.Tensor, rows: "_Rows") -> None:
+        if self.design.fidelity is None:
+            return
+        chosen = sampled(self.design.fidelity, rows.hashes)
+        if chosen.any():
+            found = model.features(pictures[torch.from_numpy(chosen).to(pictures.device)])
+            rows = rows.at(chosen)
+            state.features, lost = offer(state.features, self.design, found, rows.hashes, rows.groups)
+            state.not_featured += lost
 
     def _codes(self, latents: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """(n, 1 + k·a, d): each row's own latent, then its edits, direction after direction."""
@@ -192,7 +205,7 @@ class Evaluation:
         wide = latents.astype(np.float64)
         return np.concatenate([wide[:, None], wide[:, None] + steps], axis=1).astype(np.float32)
 
-    def _scored(self, model: "_Model", pictures: torch.Tensor) -> tuple[Floats, Floats | None, npt.NDArray[np.bool_]]:
+    def _scored(self, model: Models, pictures: torch.Tensor) -> tuple[Floats, Floats | None, npt.NDArray[np.bool_]]:
         """Scores (n, pictures, J), encoded latents (n, pictures, d) where they are needed, and which rows are all finite."""
         n, count = pictures.shape[:2]
         flat = pictures.flatten(0, 1)
@@ -200,7 +213,7 @@ class Evaluation:
         if model.scorer is None or self.design.identity:
             encoded = model.encode(flat).reshape(n, count, -1)
         if model.scorer is not None:
-            scores = _as_array(model.scorer(flat))
+            scores = scores_of(model.scorer, flat)
             if scores.shape != (n * count, len(self.design.attributes)):
                 names = len(self.design.attributes)
                 reason = f"gave scores of shape {scores.shape} for {n * count} pictures and {names} attributes."
@@ -215,43 +228,30 @@ class Evaluation:
         return scores, encoded, good
 
 
-def group_hashes(block: Block, group: str | None) -> Hashes:
-    """(rows,) hashes of what belongs together; a row without that label stands on its own."""
+def group_hashes(labels: pa.StructArray, group: str | None, hashes: Hashes) -> Hashes:
+    """(rows,) hashes of what belongs together; a row without that label stands on its own, by the hash of its id."""
     if group is None:
-        return block.hashes
-    named = block.labels.field(group).cast(pa.string())
+        return hashes
+    named = labels.field(group).cast(pa.string())
     known = named.is_valid().to_numpy(zero_copy_only=False)
-    return np.where(known, hash_ids(named.fill_null("")), block.hashes)
+    return np.where(known, hash_ids(named.fill_null("")), hashes)
 
 
-class _Model:
-    """Codec and scorer on one device."""
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """What is known of some rows: `latents` (n, d), `weights` (n, 1 + replicates), `slices` (n, S), two hashes each."""
 
-    def __init__(self, codec: Codec, scorer: Scorer | None, device: str) -> None:
-        self.codec, self.scorer, self._device = codec, scorer, device
-        self._decode = Guarded(lambda latents: (codec.decode(latents),))
+    latents: npt.NDArray[Any]
+    weights: Floats
+    slices: Floats
+    hashes: Hashes
+    groups: Hashes
 
-    @torch.inference_mode()
-    def decode(self, codes: npt.NDArray[np.float32], count: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
-        """codes (n, count, d) → pictures of the rows of which all could be made, and which rows those are."""
-        usable = np.asarray(np.isfinite(codes).all(axis=(1, 2)))
-        flat = torch.from_numpy(codes[usable].reshape(-1, *self.codec.latent.shape)).to(self._device)
-        outcome: Outcome = self._decode(flat)
-        whole = np.ones(int(usable.sum()), bool)
-        for at in outcome.errors:
-            whole[at // count] = False
-        good = usable.copy()
-        good[usable] = whole
-        if not good.any():
-            return torch.zeros((0, count, *self.codec.picture, 3), dtype=torch.uint8), good
-        kept = torch.from_numpy(np.repeat(whole, count)[outcome.rows])
-        pictures = outcome.outputs[0]
-        return pictures[kept.to(pictures.device)].reshape(-1, count, *self.codec.picture, 3), good
+    def __len__(self) -> int:
+        return len(self.latents)
 
-    @torch.inference_mode()
-    def encode(self, pictures: torch.Tensor) -> Floats:
-        """(n, height, width, 3) uint8 → (n, d) float64."""
-        return np.asarray(self.codec.encode(pictures).mean.flatten(1).cpu().numpy(), np.float64)
+    def at(self, rows: slice | npt.NDArray[np.bool_]) -> "_Rows":
+        return _Rows(self.latents[rows], self.weights[rows], self.slices[rows], self.hashes[rows], self.groups[rows])
 
 
 class _Clock:
@@ -264,7 +264,3 @@ class _Clock:
         now = time.perf_counter()
         self._seconds[kind] = self._seconds.get(kind, 0.0) + now - self._last
         self._last = now
-
-
-def _as_array(scores: Any) -> Floats:
-    return np.asarray(scores.detach().cpu().numpy() if isinstance(scores, torch.Tensor) else scores, np.float64)

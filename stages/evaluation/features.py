@@ -103,31 +103,44 @@ def score_features(design: Design, scores: Floats, origin: Floats, slices: Float
 def picture_features(design: Design, pictures: torch.Tensor) -> dict[str, Floats]:
     """pictures: (n, 1 + k·a, height, width, 3) uint8 on any device, the unedited one first."""
     n, k, a = len(pictures), len(design.edits), len(design.strengths)
-    height, width = pictures.shape[2:4]
     found = {name: np.zeros((n, k)) for name in ("moving", "step_ratio", "bend")}
     found |= {name: np.zeros((n, k, a)) for name in ("inside", "change")}
-    gaps = torch.tensor(np.diff(design.path), dtype=torch.float32, device=pictures.device)
-    middle = int(np.searchsorted(np.asarray(design.strengths), 0.0))
-    unedited = pictures[:, :1].float() / 255
+    unedited = pictures[:, :1].float()
     for i, edit in enumerate(design.edits):
-        edited = pictures[:, 1 + i * a : 1 + (i + 1) * a].float() / 255
-        change = (edited - unedited).abs()
-        found["change"][:, i] = _numbers(change.sum(dim=(2, 3, 4)))
+        moved = pictures[:, 1 + i * a : 1 + (i + 1) * a].float() - unedited
         if edit.mask is not None:
-            rows, columns = _box(edit.mask, height, width)
-            found["inside"][:, i] = _numbers(change[:, :, rows, columns].sum(dim=(2, 3, 4)))
-        path = torch.cat([edited[:, :middle], unedited, edited[:, middle:]], dim=1).flatten(2)
-        velocity = torch.diff(path, dim=1) / gaps[:, None]
-        speed = velocity.square().sum(dim=2).sqrt()
-        mean = speed.mean(dim=1)
-        moving = mean > 0
-        safe = torch.where(moving, mean, 1.0)
-        found["moving"][:, i] = _numbers(moving)
-        found["step_ratio"][:, i] = _numbers(torch.where(moving, speed.amax(dim=1) / safe, 0.0))
-        if a > 1:
-            bend = torch.diff(velocity, dim=1).square().sum(dim=2).sqrt().mean(dim=1)
-            found["bend"][:, i] = _numbers(torch.where(moving, bend / safe, 0.0))
+            change = moved.abs()
+            rows, columns = _box(edit.mask, *pictures.shape[2:4])
+            found["change"][:, i] = _numbers(change.sum(dim=(2, 3, 4))) / 255
+            found["inside"][:, i] = _numbers(change[:, :, rows, columns].sum(dim=(2, 3, 4))) / 255
+        flat = moved.flatten(2)
+        _path_features(design, _numbers(flat @ flat.transpose(1, 2)) / 255**2, {n: f[:, i] for n, f in found.items()})
     return found
+
+
+def _path_features(design: Design, products: Floats, into: Mapping[str, Floats]) -> None:
+    """products: (n, a, a), inner products of the pictures' differences from the unedited one.
+
+    Lengths of steps and of what changes between steps follow from these: the pictures are gone through once.
+    """
+    gaps = np.diff(design.path)
+    middle = int(np.searchsorted(np.asarray(design.strengths), 0.0))
+    steps = np.delete(np.diff(np.eye(len(design.path)), axis=0) / gaps[:, None], middle, axis=1)
+    speed = _lengths(steps, products)
+    mean = speed.mean(axis=1)
+    moving = mean > 0
+    safe = np.where(moving, mean, 1.0)
+    into["moving"][:] = moving
+    into["step_ratio"][:] = np.where(moving, speed.max(axis=1) / safe, 0.0)
+    if len(steps) > 1:
+        bend = _lengths(np.diff(steps, axis=0), products).mean(axis=1)
+        into["bend"][:] = np.where(moving, bend / safe, 0.0)
+
+
+def _lengths(combinations: Floats, products: Floats) -> Floats:
+    """(n, c): lengths of c linear combinations (c, a) of vectors whose inner products are known."""
+    squares = np.einsum("ca,nab,cb->nc", combinations, products, combinations)
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
 def identity_features(design: Design, encoded: Floats) -> dict[str, Floats]:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from schemas.errors import JobError
+from stages.attributes import Floats
 from stages.entry import import_entry
 
 
@@ -37,3 +39,9 @@ def open_scorer(entry: str, options: Mapping[str, Any], *, device: str, allow_co
     """Builds it on `device`."""
     scorer: Scorer = scorer_class(entry, allow_code=allow_code)(device=device, **options)
     return scorer
+
+
+def scores_of(scorer: Scorer, images: torch.Tensor) -> Floats:
+    """What the scorer says of the pictures, as float64; it may give a tensor or an array."""
+    scores = scorer(images)
+    return np.asarray(scores.detach().cpu().numpy() if isinstance(scores, torch.Tensor) else scores, np.float64)

@@ -54,11 +54,16 @@ def discrepancy(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     n, m = len(x), len(y)
     within = (_kernel_sum(x) - _own(x)) / (n * (n - 1)) + (_kernel_sum(y) - _own(y)) / (m * (m - 1))
-    return float(within - 2 * ((x @ y.T / x.shape[1] + 1) ** DEGREE).mean())
+    return float(within - 2 * kernel(x, y).mean())
+
+
+def kernel(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n, m): (xᵀy/d + 1)³ of every pair of rows."""
+    return np.asarray((x @ y.T / x.shape[1] + 1) ** DEGREE)
 
 
 def _kernel_sum(x: npt.NDArray[np.float64]) -> float:
-    return float(((x @ x.T / x.shape[1] + 1) ** DEGREE).sum())
+    return float(kernel(x, x).sum())
 
 
 def _own(x: npt.NDArray[np.float64]) -> float:

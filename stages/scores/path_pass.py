@@ -16,7 +16,7 @@ from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
 from stages.columns import matrix_of
 from stages.entry import import_entry
-from stages.evaluation.effects import CodecSource
+from stages.evaluation.models import CodecSource
 from stages.moments import Floats
 from stages.scores.path_length import PictureDistance, path_lengths, squared_l2
 from stages.scores.picture_features import PICTURE_BYTES, PICTURES

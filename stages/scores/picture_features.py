@@ -19,13 +19,13 @@ from schemas.errors import JobError
 from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
 from stages.columns import matrix_of
-from stages.evaluation.effects import CodecSource
+from stages.evaluation.models import CodecSource
 from stages.guarded import Guarded
 from stages.moments import Moments
 from stages.row_hash import fractions, hash_ids, salted
 from stages.rows import widen
 from stages.sample import Sample, SampledRows
-from stages.scores.extractors import FeatureExtractor, open_extractor
+from stages.scores.extractors import FeatureExtractor, features_of, open_extractor
 
 PICTURES = 512
 PICTURE_BYTES = 24 * 2**20
@@ -121,7 +121,7 @@ class PictureFeatures:
     ) -> None:
         assert self._model is not None
         codec, extractor = self._model
-        outcome = Guarded(lambda z: (_array(extractor(codec.decode(z))),))(
+        outcome = Guarded(lambda z: (features_of(extractor, codec.decode(z)),))(
             torch.from_numpy(latents[rows]).reshape(len(rows), *codec.latent.shape)
         )
         made = outcome.outputs[0].numpy() if outcome.outputs else np.zeros((0, 1))
@@ -165,8 +165,3 @@ def _names(batch: pa.RecordBatch) -> tuple[list[SetName], Bools]:
 
 def _like(ids: pa.Array) -> Bools:
     return np.asarray(fractions(hash_ids(ids), HALVES) < 0.5)
-
-
-def _array(features: Any) -> torch.Tensor:
-    """(n, features) float64 on the CPU."""
-    return torch.as_tensor(features).detach().cpu().double().flatten(1)

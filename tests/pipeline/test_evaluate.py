@@ -85,6 +85,39 @@ def test_a_scorer_of_ones_own(folder: Path, tmp_path: Path) -> None:
     assert not any(metric == "identity_cosine" for metric, _, _ in found)
 
 
+def test_a_scorer_of_ones_own_is_told_from_the_model_by_untouched_originals(folder: Path, tmp_path: Path) -> None:
+    step = {
+        "directions": ["bright", "plain.bright"],
+        "scorer": "tests.brightness:BrightAndRound",
+        "scorer_options": {"leak": 2.0},
+        "identity": False,
+        "originals": 50,
+        "extractor": None,
+    }
+    found = measured(folder, tmp_path / "asked", step, allow_code=True)
+    own = found["scorer_response", "bright", "bright"]
+    assert own["n"] == 50  # pictures of the source, by hash of the id
+    assert own["low"] > 0
+    sigmas = [found["score_sigma", "", name]["value"] for name in ("bright", "round")]
+    leak = found["scorer_leak", "bright", "round"]
+    assert leak["value"] == pytest.approx(2.0 * sigmas[0] / sigmas[1], rel=0.2)
+    assert leak["low"] > 0
+    assert {found[m, "bright", "round"]["status"] for m in ("leak_data", "leak_model", "leak_scorer")} == {"ok"}
+    assert not any(metric in ("frechet_distance", "kernel_distance") for metric, _, _ in found)
+    none = measured(folder, tmp_path / "none", step | {"originals": 0}, allow_code=True)
+    assert none["leak_scorer", "bright", "round"]["status"] == "not_measured"
+    assert "the scorer's own leaks are in it" in none["leak_model", "bright", "round"]["message"]
+
+
+def test_edited_pictures_are_held_against_the_unedited_ones(folder: Path, tmp_path: Path) -> None:
+    step = {"directions": ["bright"], "strengths": [1, 4], "extractor_options": {"cells": 2}}
+    found = measured(folder, tmp_path, step)
+    near, far = (found["frechet_distance", "bright", f"{s:+g} sigma"] for s in (1, 4))
+    assert 0 < near["low"] < near["value"] < near["high"] < far["value"]
+    assert (near["n"], near["status"], json.loads(near["detail"])["features"]) == (60, "ok", 24)
+    assert found["kernel_distance", "bright", "+4 sigma"]["low"] > 0
+
+
 @pytest.mark.parametrize(
     ("step", "field", "value"),
     [
@@ -97,6 +130,12 @@ def test_a_scorer_of_ones_own(folder: Path, tmp_path: Path) -> None:
         ({"directions": ["bright"], "strengths": [0]}, "strengths", None),
         ({"directions": ["bright"], "masks": {"round": [0, 0, 1, 1]}}, "masks", "round"),
         ({"directions": ["bright"], "masks": {"bright": [0.5, 0, 0.2, 1]}}, "masks", None),
+        ({"directions": ["bright"], "extractor": "my.model:Inception"}, "extractor", None),
+        (
+            {"directions": ["bright"], "fidelity_images": 50_000, "extractor_options": {"cells": 8}},
+            "fidelity_images",
+            50_000,
+        ),
         ({"directions": ["bright"], "where": "labels.bright IS NULL"}, "where", None),
     ],
 )

@@ -11,10 +11,11 @@ from schemas.codec import LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.measurements import Measurement
 from stages.attributes import Column
+from stages.evaluation.attribution import leaks
 from stages.evaluation.bake_off import bake_off
 from stages.evaluation.design import Design, Edit, Slice
-from stages.evaluation.effects import CodecSource, Effects, Evaluation
-from stages.evaluation.entanglement import leaks
+from stages.evaluation.effects import Effects, Evaluation
+from stages.evaluation.models import CodecSource
 from stages.evaluation.questions import questions
 from stages.evaluation.readout import directions_readout
 from stages.evaluation.replicates import Results

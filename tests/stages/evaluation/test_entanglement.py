@@ -15,8 +15,9 @@ import pytest
 from schemas.measurements import Measurement
 from schemas.source import LabelType
 from stages.attributes import Column
+from stages.evaluation.attribution import blame, leaks
 from stages.evaluation.design import Design, Edit
-from stages.evaluation.entanglement import LabelCorrelation, data_or_model, direction_cosines, label_correlations, leaks
+from stages.evaluation.entanglement import LabelCorrelation, direction_cosines, label_correlations
 from stages.evaluation.refits import Refit, Refits, gradient
 from stages.evaluation.replicates import Results
 from tests.labelled import batch_of, directions, reduced, step, uneven
@@ -53,9 +54,9 @@ def split(n: int, seed: int, *, evaluated: int = 120, replicates: int = 100) -> 
     slopes = gradient(state.response)
     assert slopes is not None
     refit = Refit(COLUMNS, slopes, latents.mean(axis=0), replicates, 0, None)
-    refits = Refits.of(reduced(refit, [[batch]]), 2)
+    refits = Refits.of(reduced(refit, [[batch]]))
     found = Results(design, state, 0.95)
-    return {(m.metric, m.subject, m.target): m for m in (*leaks(found), *data_or_model(found, refits))}
+    return {(m.metric, m.subject, m.target): m for m in (*leaks(found), *blame(found, None, refits))}
 
 
 def units(one: Measurement) -> tuple[float, float, float]:
@@ -96,9 +97,10 @@ def test_without_the_refits_the_interval_says_what_it_leaves_out() -> None:
     axes = np.eye(4)
     edits = tuple(Edit(e, "a", e, axes[0], np.zeros(4), 1.0) for e in ("mean_difference", "ols"))
     stage = leaky_stage(Design(edits, (1.0,), "latent", ("a", "b"), identity=False))
-    found = list(data_or_model(Results(stage.design, stage.add(stage.start(), batch), 0.95)))
-    assert [m.metric for m in found] == ["leak_data", "leak_model"]
-    assert all("as given" in m.message for m in found)
+    found = list(blame(Results(stage.design, stage.add(stage.start(), batch), 0.95)))
+    assert [m.metric for m in found] == ["leak_data", "leak_model", "leak_scorer"]
+    assert all("as given" in m.message for m in found[:2])
+    assert (found[2].value, found[2].status) == (None, "not_measured")
 
 
 def test_refits_are_the_fits_themselves() -> None:
@@ -108,7 +110,7 @@ def test_refits_are_the_fits_themselves() -> None:
     stage = Refit(COLUMNS, slopes, latents.mean(axis=0), 12, 0, None)
     sums = reduced(stage, [[batch]])
     np.testing.assert_allclose(reduced(stage, list(uneven(batch, 1))), sums, atol=1e-9)
-    refits = Refits.of(sums, 2)
+    refits = Refits.of(sums)
     for estimator, mine in (("mean_difference", refits.plain), ("ols", refits.balanced)):
         fitted = directions(step(estimator=estimator, holdout=0.0), TYPES, batch)
         for i, name in enumerate(TYPES):

@@ -6,9 +6,10 @@ import pytest
 from schemas.measurements import Measurement
 from stages.attributes import Column
 from stages.comparison.compare import Settings, agreement, compare
+from stages.evaluation.attribution import blame, leaks
 from stages.evaluation.bake_off import bake_off
 from stages.evaluation.design import Design, Edit, Slice
-from stages.evaluation.entanglement import data_or_model, direction_cosines, leaks
+from stages.evaluation.entanglement import direction_cosines
 from stages.evaluation.questions import questions
 from stages.evaluation.replicates import Results
 from stages.evaluation.slices import slices
@@ -38,7 +39,7 @@ def evaluated(*, rows: int = 120, name: str = "a") -> list[Measurement]:
         *questions(found, false_discoveries=0.05),
         *direction_cosines(edits),
         *leaks(found),
-        *data_or_model(found),
+        *blame(found),
         *slices(found, false_discoveries=0.05),
         *bake_off(found),
         Measurement("label_correlation", 0.3, subject=name, target="b", low=0.2, high=0.4, n=100),
@@ -58,7 +59,7 @@ def test_an_evaluation_reads_as_sentences() -> None:
         "no score of its own",
         "3 images left out: not decoded",
         "constant score",
-        "Data or model?",
+        "Data, model or scorer?",
         "the edit works less here than on other images",
         "Which direction does it best",
         "<details><summary>How each number is defined",

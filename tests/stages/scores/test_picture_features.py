@@ -14,7 +14,7 @@ from schemas.measurements import Measurement
 from schemas.steps import TraverseStep
 from stages.code_sets.parents import parents_batch
 from stages.code_sets.traverse import Direction, Traverse
-from stages.evaluation.effects import CodecSource
+from stages.evaluation.models import CodecSource
 from stages.moments import Moments
 from stages.row_hash import fractions, hash_ids
 from stages.scores.extractors import PixelMoments, open_extractor
