@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from schemas.measurements import OK, Measurement
-from stages.attributes import Floats
 from stages.bootstrap import percentile_interval
-from stages.comparison.alignment import Alignment, disparity, linear_cka, procrustes
+from stages.comparison.alignment import Alignment, disparity, procrustes
+from stages.comparison.likeness import NO_VARIANCE, Likeness
 from stages.comparison.null import SAMPLE_ROWS, Null, permutation_null
-from stages.comparison.paired import Joint, Pairing, Pairs, marginals
+from stages.comparison.paired import Joint, Pairing, Pairs
 from stages.comparison.row_cosines import BINS, Cosines, RowCosines
 from stages.directions.auc import normal_quantile
-from stages.moments import Moments
-from stages.scores.frechet import frechet_distance
 from stages.stage import Passes
 
-REFUSED, NO_ROWS, NO_VARIANCE, TOO_FEW = "refused", "no_rows", "no_variance", "too_few"
+REFUSED, NO_ROWS, TOO_FEW = "refused", "no_rows", "too_few"
 MAX_P = 0.05
 
 
@@ -58,8 +56,8 @@ def compare(settings: Settings) -> Passes[Any, Comparison]:
     """Reduce stages over batches with `id` and `latent` = [new | old]; returns the comparison."""
     pairs: Pairs = yield Pairing(settings.dim, settings.other, settings.holdout)
     dim = settings.dim
-    train, held_out = Joint.of(pairs.train, dim), Joint.of(pairs.held_out, dim)
-    together = pairs.train.merged(pairs.held_out)
+    fitted, everything = pairs.train, pairs.together
+    train, held_out, together = (Joint.of(moments, dim) for moments in (fitted, pairs.held_out, everything))
     counted = [Measurement("left_out", float(pairs.non_finite), n=together.n, target="non_finite")]
     if together.n == 0:
         return Comparison(NO_ROWS, "no image has finite latents of both codecs", tuple(counted))
@@ -71,17 +69,15 @@ def compare(settings: Settings) -> Passes[Any, Comparison]:
     null = _null(pairs, settings)
     cosines: Cosines = yield RowCosines(alignment, settings.holdout, settings.replicates, settings.seed)
     judged, status, message = _verdict(cosines, null, settings)
-    everything = Joint.of(together, dim)
     found = (
         *counted,
         judged,
         _null_measurement(null),
         *_angles(cosines, settings),
-        _similarity(everything),
-        *_distances(together, alignment, settings),
+        *Likeness(dim, settings.other).measured(pairs, fitted, everything, confidence=settings.confidence),
         Measurement("fitted_disparity", disparity(alignment, train), n=train.n),
     )
-    return Comparison(status, message, found, alignment, everything, held_out)
+    return Comparison(status, message, found, alignment, together, held_out)
 
 
 def agreement(value: float | None, n: int, *, subject: str, kept: float, confidence: float) -> Measurement:
@@ -158,27 +154,3 @@ def _angles(cosines: Cosines, settings: Settings) -> Iterator[Measurement]:
     quantiles = {str(q): round(float(edges[int(np.searchsorted(share, q))]), 3) for q in (0.01, 0.1, 0.5)}
     detail = json.dumps({"histogram": cosines.histogram.tolist(), "quantiles": quantiles})
     yield Measurement("row_cosine", float(means[0]), low=low, high=high, n=n, detail=detail)
-
-
-def _similarity(joint: Joint) -> Measurement:
-    value = linear_cka(joint)
-    # With few images for the width, CKA of unrelated spaces is far from 0.
-    width = max(len(joint.x_mean), len(joint.y_mean))
-    said = f"{joint.n} images for {width} coordinates: biased upwards" if joint.n < 10 * width else ""
-    return Measurement("cka", value, n=joint.n, status=OK if value is not None else NO_VARIANCE, message=said)
-
-
-def _distances(together: Moments, alignment: Alignment, settings: Settings) -> Iterator[Measurement]:
-    """Fréchet distance of the two Gaussians in the new space: as they are, where both have its width, and laid over it."""
-    x, y = marginals(together, settings.dim)
-    if settings.dim == settings.other:
-        yield Measurement("latent_fid", frechet_distance(x, y), n=together.n)
-    yield Measurement("latent_fid_aligned", frechet_distance(x, _mapped(y, alignment)), n=together.n)
-
-
-def _mapped(y: Moments, alignment: Alignment) -> Moments:
-    """The moments of the rows of y where the alignment puts them."""
-    width = alignment.rotation.shape[1]
-    turned = alignment.scale * alignment.rotation
-    mean: Floats = alignment.x_mean + (y.z_mean - alignment.y_mean) @ turned
-    return Moments(y.n, mean, np.zeros(width), turned.T @ y.zz @ turned, np.zeros((width, 0)), np.zeros((0, 0)))

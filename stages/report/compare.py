@@ -35,6 +35,10 @@ FORMULAS = (
     ("chance", "the rows of one codec dealt to the images anew; p = (1 + those that do as well)/(1 + dealings)"),
     ("CKA", "‖Σ_xy‖²/(‖Σ_xx‖‖Σ_yy‖), Frobenius norms of the centred scatters"),
     ("Fréchet distance", "‖μ₁−μ₂‖² + tr(Σ₁+Σ₂−2(Σ₁Σ₂)^½)"),
+    (
+        "intervals of these two",
+        "jackknife: each group of images left out in turn, Gθ − Σ(1 − m_j/n)θ₋ⱼ; about the value without its 1/n bias",
+    ),
     ("a direction carried over", "vR, made unit again; its score keeps the zero and the scale of the old one"),
 )
 

@@ -182,3 +182,4 @@ def test_the_pass_is_a_fold() -> None:
     stage = Pairing(6, 6, 0.2)
     state = reduced(stage, [[joined(x, y)], []])
     assert (state.train.n + state.held_out.n, state.non_finite) == (100, 0)
+    assert state.together.n == 100 and min(part.n for part in state.parts) > 0
