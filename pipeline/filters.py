@@ -12,7 +12,7 @@ from pipeline.store.table import Table
 from pipeline.store.where import checked_by_columns
 from schemas.codec import LatentSpec
 from schemas.errors import JobError, Problem
-from schemas.steps import DiagnoseStep, ProjectStep, SelectionStep, Step
+from schemas.steps import CompareStep, DiagnoseStep, ProjectStep, SelectionStep, Step
 from schemas.tables import computed_field, labels_type, latents_schema
 
 
@@ -49,6 +49,10 @@ def written_by(step: Step) -> tuple[str, ...]:
             from stages.projection.columns import all_names  # loads scikit-learn: only for jobs that draw maps
 
             return all_names(str(step.name), step.methods)
+        case CompareStep():
+            from pipeline.steps.compare import cosine_name
+
+            return (cosine_name(step),)
         case _:
             return ()
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.code_set import BATCH_ROWS, SELECTION, bucketed, buckets_for, read_bucket
 from pipeline.spill import Spill, write_spill
+from pipeline.store.splits import ADDRESS
 from pipeline.store.table import Table
 from stages.columns import matrix_of
 from stages.rows import widen
@@ -33,11 +34,13 @@ class Side:
     def ids(self) -> Iterator[pa.RecordBatch]:
         return self.table.scan(["id", "_rowid"], where=self.where, version=self.version)
 
-    def latents(self, rows: list[int]) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        column = self.table.take_rows(rows, ["latent"], version=self.version).column("latent").combine_chunks()
+    def latents(self, rows: list[int]) -> "tuple[np.ndarray[Any, np.dtype[np.float32]], pa.Array]":
+        """The latents of rows (n, d), NaN where there is none, and where the rows lie at this version."""
+        found = self.table.take_rows(rows, ["latent", ADDRESS], version=self.version)
+        column = found.column("latent").combine_chunks()
         latents = widen(matrix_of(column)).copy()
         latents[~column.is_valid().to_numpy(zero_copy_only=False)] = np.nan
-        return latents
+        return latents, found.column(ADDRESS).combine_chunks()
 
 
 def join(ours: Side, theirs: Side, url: str, *, options: Mapping[str, Any]) -> Spill:
@@ -67,7 +70,7 @@ def _common(ours: list[Path], theirs: list[Path]) -> Iterator[pa.RecordBatch]:
 
 @dataclass(frozen=True)
 class JoinedSplits:
-    """Splits of `id` and `latent` = [ours | theirs], `dim` numbers in all, with an empty `labels`."""
+    """Splits of `id` and `latent` = [ours | theirs], `dim` numbers in all, an empty `labels`, and ours' `_rowaddr`."""
 
     pairs: Spill
     ours: Side
@@ -91,9 +94,11 @@ class JoinedSplits:
         for at in range(start, stop, self.batch_rows):
             chosen = self.pairs.read(at, min(at + self.batch_rows, stop))
             rows = chosen.column("rows").flatten().to_numpy().reshape(-1, 2)
-            both = np.concatenate(
-                [side.latents(rows[:, i].tolist()) for i, side in enumerate((self.ours, self.theirs))], axis=1
+            (mine, addresses), (other, _) = (
+                side.latents(rows[:, i].tolist()) for i, side in enumerate((self.ours, self.theirs))
             )
+            both = np.concatenate([mine, other], axis=1)
             latent = pa.FixedSizeListArray.from_arrays(pa.array(both.reshape(-1)), self.dim)
             labels = pa.array([{}] * len(both), pa.struct([]))
-            yield pa.record_batch({"id": chosen.column("ids").flatten(), "latent": latent, "labels": labels})
+            ids = chosen.column("ids").flatten()
+            yield pa.record_batch({"id": ids, "latent": latent, "labels": labels, ADDRESS: addresses})

@@ -44,6 +44,7 @@ class OtherCodec:
 def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
     """Runs the step; returns how many images both codecs have, the verdict, and how many directions were carried over."""
     from pipeline.joined import JoinedSplits, Side, join
+    from pipeline.row_cosines import CosineColumn
     from stages.comparison.compare import Settings, compare
 
     other = other_codec(step, ctx.store, ctx.job, here=ctx.codec)
@@ -69,7 +70,9 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
         seed=step.seed,
     )
     splits = JoinedSplits(pairs, ours, others, settings.dim + settings.other)
-    found: Comparison = drive(compare(settings), ctx.executor, splits)
+    column = CosineColumn(step, ctx)
+    found: Comparison = drive(compare(settings), ctx.executor, splits, reduce=column.reduce)
+    column.put(version)
     directions, measured = _ported(step, ctx, other, found)
     if directions:
         store_directions(ctx, directions, version=version)
@@ -93,6 +96,7 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
         "message": found.message,
         "ported": carried,
         "refused": len(directions) - carried,
+        "columns": [cosine_name(step)] if column.urls else [],
     }
 
 
@@ -117,6 +121,11 @@ def other_codec(step: CompareStep, store: Store, job: Job, *, here: CodecRef) ->
         raise JobError.one(at, value, "is this job's own codec.", "name the other one")
     schema = store.latents(job.dataset, found[0]).schema
     return OtherCodec(found[0], latent_spec(schema.field("latent")))
+
+
+def cosine_name(step: CompareStep) -> str:
+    """The column of row cosines: `compare_cosine`, or by the step's own name."""
+    return f"{step.name}_cosine"
 
 
 def ported_name(step: CompareStep, name: str) -> str:

@@ -1,4 +1,7 @@
-"""The second pass of a comparison: each held-out image's two latents laid over each other, and the angle between them."""
+"""The second pass of a comparison: each image's two latents laid over each other, and the angle between them.
+
+Summed up over the held-out images; `row_cosines` is for every image.
+"""
 
 from dataclasses import dataclass
 
@@ -6,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.attributes import Floats
+from stages.attributes import Bools, Floats
 from stages.bootstrap import poisson_weights
 from stages.comparison.alignment import Alignment
-from stages.rows import read_blocks
+from stages.rows import latent_blocks, read_blocks
 
 BINS = 200
 """Of the cosine, from −1 to 1."""
@@ -42,9 +45,7 @@ class RowCosines:
             rows = block.held_out
             both = block.latents[rows].astype(np.float64)
             x, y = both[:, :dim] - self.alignment.x_mean, self.alignment(both[:, dim:])
-            product = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-            angled = product > 0
-            cosine = np.where(angled, (x * y).sum(axis=1) / np.where(angled, product, 1.0), 0.0)
+            cosine, angled = _cosines(x, y)
             weights = poisson_weights(block.hashes[rows], self.replicates, seed=self.seed)
             weighted = np.column_stack([np.ones(len(x)), weights]).astype(np.float64)
             features = np.column_stack([angled, cosine, ((x - y) ** 2).sum(axis=1), (x**2).sum(axis=1)])
@@ -56,3 +57,24 @@ class RowCosines:
 
     def merge(self, a: Cosines, b: Cosines) -> Cosines:
         return Cosines(a.sums + b.sums, a.histogram + b.histogram, a.no_angle + b.no_angle)
+
+
+def row_cosines(batch: pa.RecordBatch, alignment: Alignment) -> pa.FloatArray:
+    """The cosine of each row of a batch with `latent` = [x | y], y laid over x; null without a finite latent of both, or at a mean."""
+    dim = len(alignment.x_mean)
+    parts = []
+    for latents, finite in latent_blocks(batch):
+        both = latents.astype(np.float64)
+        cosine, angled = _cosines(both[:, :dim] - alignment.x_mean, alignment(both[:, dim:]))
+        spread = np.full(len(finite), np.nan)
+        spread[finite] = np.where(angled, cosine, np.nan)
+        parts.append(spread)
+    found = np.concatenate(parts) if parts else np.zeros(0)
+    return pa.array(found.astype(np.float32), mask=np.isnan(found))
+
+
+def _cosines(x: Floats, y: Floats) -> tuple[Floats, Bools]:
+    """(n,) each: the cosines, 0 where there is no angle, and where there is one."""
+    product = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    angled = product > 0
+    return np.where(angled, (x * y).sum(axis=1) / np.where(angled, product, 1.0), 0.0), angled

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pipeline.query import Query, run_query
 from pipeline.run import RunResult, run_job
 from pipeline.store.store import Store
 from schemas.errors import JobError
@@ -100,6 +101,52 @@ def test_only_images_that_both_have_are_compared(folder: Path, tmp_path: Path, o
         folder, tmp_path, [*ENCODE, {"stage": "compare", "fingerprint": old, "holdout": 0.3}], codec=new, **half
     )
     assert 60 < result.steps["compare"]["rows"] == result.steps["encode"]["in_latents"] < COUNT
+
+
+def cosines(out: Path, old: str, fingerprint: str, column: str) -> tuple[dict[str, float | None], dict[str, float]]:
+    """The stored column of the present codec, and each image's cosine by NumPy after the rotation of all rows."""
+    store = Store.open(str(out / "store"))
+    mine, other = (
+        {r["id"]: r for b in store.latents("shapes", f).scan() for r in b.to_pylist()} for f in (fingerprint, old)
+    )
+    both = sorted(mine.keys() & other.keys())
+    x, y = (np.array([rows[i]["latent"] for i in both], np.float64) for rows in (mine, other))
+    x, y = x - x.mean(0), y - y.mean(0)
+    left, _, right = np.linalg.svd(y.T @ x)
+    y = y @ left @ right
+    found = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    return {i: row[column] for i, row in mine.items()}, dict(zip(both, found.tolist(), strict=True))
+
+
+def test_each_image_s_cosine_is_a_column(folder: Path, tmp_path: Path, old: str) -> None:
+    """Of images that both codecs know; the others have none. Written again it is replaced, and readers can order by it."""
+    noisy = {**OLD, "dim": 8, "seed": 3}  # other axes of the same pictures: alike, and not the same
+    compare: dict[str, Any] = {"stage": "compare", "fingerprint": old, "holdout": 0.05}
+    result = run(folder, tmp_path, [*ENCODE, compare], codec=noisy)
+    assert result.steps["compare"]["columns"] == ["compare_cosine"]
+    stored, expected = cosines(tmp_path, old, str(result.plan.fingerprint), "compare_cosine")
+    assert stored.keys() == expected.keys() and None not in stored.values()
+    # The alignment is that of the 95 % of the rows which are not held out.
+    assert np.corrcoef([stored[i] for i in expected], list(expected.values()))[0, 1] > 0.99
+    assert [stored[i] for i in expected] == pytest.approx(list(expected.values()), abs=0.15)
+    listed = run_query(Query(str(tmp_path / "store"), {}, None, where="compare_cosine < 2", order="compare_cosine"))
+    assert listed.rows[0]["compare_cosine"] == pytest.approx(min(stored.values()), abs=1e-6)
+    for holdout, expected_rows in ((0.2, 75), (0.02, 0)):  # of 75, so few are held out that nothing is aligned
+        some = {**compare, "where": "labels.bright = true", "holdout": holdout}
+        found = run(folder, tmp_path, [some], codec=noisy).steps["compare"]
+        stored, _ = cosines(tmp_path, old, str(result.plan.fingerprint), "compare_cosine")
+        held = sum(v is not None for v in stored.values())
+        assert (found["rows"], held) == (75, expected_rows), "what was not compared holds no older value"
+
+
+def test_a_turned_codec_s_cosines_are_one(folder: Path, tmp_path: Path, old: str) -> None:
+    new, _ = turned(tmp_path / "weights")
+    drift = {"stage": "compare", "name": "drift", "fingerprint": old}
+    listed = {"stage": "project", "methods": ["pca"], "where": "drift_cosine > 0.9"}
+    result = run(folder, tmp_path, [*ENCODE, drift, listed], codec=new)
+    stored, expected = cosines(tmp_path, old, str(result.plan.fingerprint), "drift_cosine")
+    assert list(stored.values()) == pytest.approx([1.0] * COUNT, abs=1e-5) and len(expected) == COUNT
+    assert result.steps["project"]["rows"] == COUNT, "a step below may filter by it"
 
 
 @pytest.mark.parametrize(
