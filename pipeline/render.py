@@ -8,7 +8,7 @@ refuses whatever would leave the target all the same.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline import artifacts
 from pipeline.executors.base import Receipt, ranges_of
 from schemas.tables import RENDERS
+from stages.code_sets.convergence import Converged, convergence_of, together
 from stages.render import Output, Rendered, render
 from stages.render_plan import RenderPlan
 
@@ -49,21 +50,22 @@ class RenderSink:
     replacing: bool = False
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> Receipt:
-        seqs: list[int] = []
+        noted = _Noted()
         rows: list[tuple[Rendered, str | None]] = []
         size = failed = 0
-        for output, uri in self._written(render(self.plan, _noting(batches, seqs))):
+        for output, uri in self._written(render(self.plan, noted.of(batches))):
             size += len(output.data)
             failed += output.failed
             rows += [(row, _uri_of(row, uri)) for row in output.rows]
         fragments = self.renders.write([self._batch(rows)]) if rows else ()
         return Receipt(
-            ranges=ranges_of(seqs),
-            rows=len(seqs),
+            ranges=ranges_of(noted.seqs),
+            rows=len(noted.seqs),
             failed=failed,
             bytes=size,
             fragments={self.renders.name: fragments} if fragments else {},
             keys=tuple(row.id for row, _ in rows) if self.replacing else (),
+            converged=noted.converged,
         )
 
     def _written(self, outputs: Iterable[Output]) -> Iterator[tuple[Output, str | None]]:
@@ -98,10 +100,18 @@ class RenderSink:
         return pa.RecordBatch.from_arrays(arrays, schema=RENDERS)
 
 
-def _noting(batches: Iterable[pa.RecordBatch], seqs: list[int]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        seqs += batch.column("seq").to_pylist()
-        yield batch
+@dataclass
+class _Noted:
+    """What is seen of codes on their way to the pictures."""
+
+    seqs: list[int] = field(default_factory=list)
+    converged: Converged = field(default_factory=dict)
+
+    def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.seqs += batch.column("seq").to_pylist()
+            self.converged = together(self.converged, convergence_of(batch))
+            yield batch
 
 
 def _uri_of(row: Rendered, uri: str | None) -> str | None:

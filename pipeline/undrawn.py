@@ -6,7 +6,7 @@ a reduce on the workers; only `seq` numbers come to the driver.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,12 @@ from pipeline.executors.base import Executor, ranges_of
 from pipeline.selection import id_in
 from pipeline.store.table import Table
 from stages.code_sets.codes import CodeSetShape
+from stages.code_sets.convergence import READ, Converged, convergence_of, together
 from stages.render_plan import RenderPlan, codes_of, group_rows, pending, render_ids
 
 SPLIT_BYTES = 32 * 2**20
 
 Mask = npt.NDArray[np.bool_]
-Ranges = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -90,23 +90,32 @@ def _pieces(plan: RenderPlan, code_set: int, shape: CodeSetShape) -> Iterator[Pi
         yield Piece(code_set, start, stop, first, end)
 
 
-def undrawn(splits: CodeSplits, renders: Table, executor: Executor) -> Mask:
-    """Which codes `renders` lacks as they would be drawn now: a mask over `seq`. `splits` must hold all of them.
+@dataclass(frozen=True)
+class Undrawn:
+    """`todo`: a mask over `seq`. `converged`: how the geodesics of all codes went; None where no code was looked at yet."""
+
+    todo: Mask
+    converged: Converged | None = None
+
+
+def undrawn(splits: CodeSplits, renders: Table, executor: Executor) -> Undrawn:
+    """Which codes `renders` lacks as they would be drawn now. `splits` must hold all of them.
 
     A picture that an earlier run found impossible counts as drawn.
     """
     total = splits.plan.code_sets[-1].end_seq
     if not renders.count_rows():
-        return np.ones(total, np.bool_)
+        return Undrawn(np.ones(total, np.bool_))
     mask = np.zeros(total, np.bool_)
-    for a, b in executor.reduce(_Undrawn(splits, renders, renders.version), _Seqs()):
+    looked = executor.reduce(_Compared(splits, renders, renders.version), _Looks())
+    for a, b in looked.pending:
         mask[a:b] = True
-    return mask
+    return Undrawn(mask, looked.converged)
 
 
 @dataclass(frozen=True)
-class _Undrawn:
-    """The codes of each piece that a version of the renders table lacks. Implements `executors.base.Splits`."""
+class _Compared:
+    """The codes of each piece, and which a version of the renders table lacks. Implements `executors.base.Splits`."""
 
     splits: CodeSplits
     renders: Table
@@ -117,7 +126,8 @@ class _Undrawn:
 
     def read(self, index: int) -> Iterator[pa.RecordBatch]:
         codes = self.splits.codes(index)
-        yield codes.filter(pa.array(pending(self.splits.plan, codes, self._done(codes)))).select(["seq"])
+        lacking = pa.array(pending(self.splits.plan, codes, self._done(codes)), pa.bool_())
+        yield codes.select(["seq", *READ]).append_column("pending", lacking)
 
     def _done(self, codes: pa.RecordBatch) -> dict[str, str]:
         """Recipes of the pictures of `codes` that an earlier run finished."""
@@ -126,17 +136,26 @@ class _Undrawn:
         return {r["id"]: r["recipe"] for batch in rows for r in batch.to_pylist() if _still_there(r["uri"])}
 
 
-class _Seqs:
-    """A reduce stage: the ranges of `seq` it was shown."""
+@dataclass(frozen=True)
+class _Looked:
+    """Ranges of `seq` that are to be drawn, and the geodesics of all codes."""
 
-    def start(self) -> Ranges:
-        return []
+    pending: tuple[tuple[int, int], ...] = ()
+    converged: Converged = field(default_factory=dict)
 
-    def add(self, state: Ranges, batch: pa.RecordBatch) -> Ranges:
-        return state + list(ranges_of(batch.column("seq").to_pylist()))
 
-    def merge(self, a: Ranges, b: Ranges) -> Ranges:
-        return a + b
+class _Looks:
+    """A reduce stage over batches of `_Compared`."""
+
+    def start(self) -> _Looked:
+        return _Looked()
+
+    def add(self, state: _Looked, batch: pa.RecordBatch) -> _Looked:
+        pending = batch.filter(batch.column("pending")).column("seq").to_pylist()
+        return self.merge(state, _Looked(ranges_of(pending), convergence_of(batch)))
+
+    def merge(self, a: _Looked, b: _Looked) -> _Looked:
+        return _Looked(a.pending + b.pending, together(a.converged, b.converged))
 
 
 def _still_there(uri: str | None) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 
 from schemas.errors import AccountingError
+from stages.code_sets.convergence import Converged
 from stages.stage import MapStage, ReduceStage
 
 State = TypeVar("State")
@@ -36,7 +37,8 @@ class Receipt:
     """What one write left behind, small enough for the driver: which rows, and the fragments that hold them.
 
     `ranges` are half-open intervals of `seq`; `fragments` maps a table's name to the JSON of its new fragments; `keys` are
-    ids that may stand in the table already and are replaced; `seconds` adds up worker time by kind (read, compute, write).
+    ids that may stand in the table already and are replaced; `converged`: how the geodesics among the rows went; `seconds`
+    adds up worker time by kind (read, compute, write).
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -45,6 +47,7 @@ class Receipt:
     bytes: int = 0
     fragments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    converged: Converged = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -15,12 +15,14 @@ from pipeline.code_set import CodeSet
 from pipeline.codec import OnWorker
 from pipeline.context import Context
 from pipeline.executors.base import MapJob, Receipt
+from pipeline.measurements import store_measurements
 from pipeline.render import RenderSink
 from pipeline.store.table import Table
 from pipeline.undrawn import Mask, splits_of, undrawn
 from schemas.errors import AccountingError, JobError
-from schemas.steps import RenderStep
+from schemas.steps import InterpolateStep, RenderStep
 from schemas.tables import RENDERS
+from stages.code_sets.convergence import Converged, measurements, together
 from stages.render_plan import RenderPlan, check_render
 from stages.stage import MapStage
 
@@ -43,10 +45,10 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
     renders.clean_orphans(timedelta(0), token=ctx.lease.token)
     total = plan.code_sets[-1].end_seq
     every = splits_of(plan, code_sets, np.ones(total, np.bool_), batch_rows=_batch_rows(plan))
-    todo = undrawn(every, renders, ctx.executor)
-    asked = int(todo.sum())
+    left = undrawn(every, renders, ctx.executor)
+    asked = int(left.todo.sum())
     ctx.started_step(step, total=asked, already=total - asked)
-    commits = _Commits(renders, ctx, todo)
+    commits = _Commits(renders, ctx, left.todo)
     for again in range(ROUNDS):
         if not commits.todo.any():
             break
@@ -58,6 +60,7 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
             f"{asked} codes of {step.name} were to be drawn, but {missing} came back from no worker, {ROUNDS} times. "
             "Run the same command again: it draws what is missing. If they stay away, please report it."
         )
+    _convergence(ctx, commits.converged if left.converged is None else left.converged)
     return {
         "codes": commits.codes,
         "written": commits.codes - commits.failed,
@@ -88,6 +91,16 @@ def _round(step: RenderStep, ctx: Context, plan: RenderPlan, code_sets: list[Cod
         # A lost lease refuses this commit as any other.
         commits.flush()
     _tell(step, ctx, commits)
+
+
+def _convergence(ctx: Context, found: Converged) -> None:
+    """Stores how the geodesics went, under the step that defined them, and tells of those that did not converge."""
+    for step in ctx.job.steps:
+        if isinstance(step, InterpolateStep) and (one := found.get(str(step.name))):
+            store_measurements(step, ctx, measurements(one, tolerance=step.tolerance), version=ctx.latents_version)
+            if one.converged < one.paths:
+                rest = one.paths - one.converged
+                ctx.notice(f"{step.name}: {rest} of {one.paths} geodesics did not converge; worst: {one.worst[1]}")
 
 
 def _tell(step: RenderStep, ctx: Context, commits: "_Commits", *, read: int = 0) -> None:
@@ -133,6 +146,7 @@ class _Commits:
         self.todo = todo.copy()
         self.asked = int(todo.sum())
         self.codes = self.failed = self.bytes = self.committed = 0
+        self.converged: Converged = {}
 
     def take(self, receipt: Receipt) -> None:
         """Adds one receipt, and commits when it is time."""
@@ -142,6 +156,7 @@ class _Commits:
         for a, b in receipt.ranges:
             self.todo[a:b] = False
         self._waiting.append(receipt)
+        self.converged = together(self.converged, receipt.converged)
         self.codes += receipt.rows
         self.failed += receipt.failed
         self.bytes += receipt.bytes

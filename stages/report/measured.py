@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from schemas.measurements import OK, Measurement
 from stages.report.compare import compare
 from stages.report.components import components
+from stages.report.convergence import convergence
 from stages.report.data import Measured
 from stages.report.diagnosis import diagnosis
 from stages.report.disentanglement import disentanglement
@@ -30,6 +31,8 @@ def measured(found: Measured) -> Markup:
             return compare(found.measurements)
         case "fidelity":
             return fidelity(found.measurements)
+        case "interpolate":
+            return convergence(found.measurements)
         case "project":
             return projection(found.measurements)
         case _:

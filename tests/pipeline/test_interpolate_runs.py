@@ -11,6 +11,7 @@ import pytest
 from pipeline.code_set import CodeSet
 from pipeline.context import Context
 from pipeline.executors.local import LocalExecutor
+from pipeline.readers import list_measurements
 from pipeline.run import RunResult, run_job
 from pipeline.steps.codes import define
 from pipeline.store.store import Store
@@ -82,9 +83,34 @@ def test_a_geodesic_reports_its_convergence_with_its_pictures(tmp_path: Path) ->
         assert (row["flags"] == ["not_converged"]) is not report["converged"]
         assert report["energy"] <= report["straight_energy"]
     page = (tmp_path / "r.html").read_text()
+    assert "Only 0 of 2 paths converged" in page and ">2 of 2 paths converged" in page
     assert "; 1 iterations" in page and "not converged" in page and "The path on which the decoded pictures" in page
     again = run(tmp_path, {**geodesics, "name": "good"}, {**geodesics, "name": "short", "iterations": 1}, codec=SPHERE)
     assert again.steps["render"]["written"] == 0, "the same geodesic is the same picture"
+
+
+@pytest.mark.parametrize("layout", ["strip", "grid", "image", "shards"])
+def test_how_geodesics_went_is_measured_whatever_is_drawn(tmp_path: Path, layout: str) -> None:
+    """One summary a code set, taken from the codes as they are drawn; drawn already or not, it is the same."""
+    make_images(tmp_path, 6)
+    pairs = [[IDS[0], IDS[1]], [IDS[2], IDS[3]], [IDS[4], IDS[5]]]
+    geo = {"stage": "interpolate", "name": "geo", "method": "geodesic", "pairs": pairs, "frames": 3}
+    line = {"stage": "interpolate", "name": "line", "pairs": pairs[:1], "frames": 3}
+    steps = [{"stage": "encode"}, geo, line, {"stage": "render", "to": str(tmp_path / "out"), "layout": layout}]
+    job = parse_job(job_data(tmp_path, tmp_path / "store", steps=steps, codec=SPHERE))
+    seen = []
+    for drawn in (3 * 3 + 3, 0):
+        result = run_job(job, report=lambda event: None, executor=LocalExecutor(LocalSpec(threads=2)))
+        assert result.steps["render"]["written"] == drawn
+        found = list_measurements(str(tmp_path / "store"), {}, None, where=None)
+        assert {m["step"] for m in found} == {"geo"}
+        seen.append({m["metric"]: (m["value"], m["n"], m["status"], m["subject"]) for m in found})
+    assert seen[0].keys() == seen[1].keys()
+    for metric, (value, *rest) in seen[0].items():
+        assert seen[1][metric] == (pytest.approx(value, rel=1e-12), *rest)
+    assert seen[0]["converged"][:3] == (1.0, 3, "ok")
+    assert seen[0]["energy"][0] <= seen[0]["straight_energy"][0] and seen[0]["iterations"][0] >= 1
+    assert seen[0]["worst_gradient"][3] in {" · ".join(pair) for pair in pairs}
 
 
 def test_a_geodesic_code_set_travels_without_its_codec(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Interpolate: pairs become strips; a pair without a path keeps its place and its reason. Pairing by hash."""
 
 import json
+from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ from schemas.codec import CustomCodec, LatentSpec, Preprocess, SphereCodec
 from schemas.errors import JobError
 from schemas.steps import InterpolateStep
 from schemas.tables import codes_schema
+from stages.code_sets.convergence import convergence_of, measurements, together
 from stages.code_sets.interpolate import Interpolate, interpolate_problems, method_of, needs_data_mean
 from stages.code_sets.interpolation import slerp
 from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
@@ -312,6 +315,34 @@ class TestGeodesic:
         alone = self.stage()(pairs(a[2:], b[2:], self.CODEC.latent, start=2))
         assert whole.slice(10).equals(alone)
         assert whole.column("flags").to_pylist()[5] == ["nan_input"]
+
+    def test_the_summary_counts_each_strip_once_in_any_cut(self):
+        a, b = latents(5, 33, 3), latents(5, 34, 3)
+        b[1, 0] = np.nan
+        batch = self.stage(iterations=3)(pairs(a, b, self.CODEC.latent))
+        reports = [json.loads(o).get("found") for o in batch.column("operation").to_pylist()[::5]]
+        known = [r for r in reports if r]
+        found = convergence_of(batch)["interpolate"]
+        assert (found.paths, found.without, found.converged) == (4, 1, sum(r["converged"] for r in known))
+        told = {m.metric: m for m in measurements(found, tolerance=1e-3)}
+        assert told["iterations"].value == np.median([r["iterations"] for r in known])
+        kept = np.median([r["energy"] / r["straight_energy"] for r in known])
+        assert told["energy_kept"].value == pytest.approx(kept, abs=1e-4)
+        assert told["energy"].value == pytest.approx(sum(r["energy"] for r in known))
+        worst = max(range(5), key=lambda i: reports[i]["gradient"] if reports[i] else -1)
+        assert told["worst_gradient"].value == reports[worst]["gradient"] and found.converged < 4
+        assert told["worst_gradient"].subject == " · ".join(batch.column("parents").to_pylist()[5 * worst])
+        assert (told["converged"].status, told["without_path"].status) == ("not_converged", "no_path")
+        parts = [convergence_of(batch.slice(at, 7)) for at in range(0, len(batch), 7)]
+        merged = reduce(together, reversed(parts))["interpolate"]
+        assert merged.energy == pytest.approx(found.energy, rel=1e-14)
+        assert replace(merged, energy=0, straight=0) == replace(found, energy=0, straight=0)
+
+    def test_other_paths_are_in_no_summary(self):
+        batch = Interpolate(InterpolateStep(name="geodesic"), self.CODEC.latent)(
+            pairs(latents(2, 35, 3), latents(2, 36, 3), self.CODEC.latent)
+        )
+        assert convergence_of(batch) == {}
 
     def test_a_codec_without_gradients_is_refused(self):
         spec = CustomCodec(entry="a:B", preprocess=Preprocess(size=(8, 8)))
