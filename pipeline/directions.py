@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pyarrow as pa
 
 from pipeline.context import Context
+from schemas.steps import ComponentEstimator
 from schemas.tables import directions_schema
 
 if TYPE_CHECKING:
@@ -46,3 +47,25 @@ def store_directions(ctx: Context, found: "Mapping[str, Direction]", *, version:
             # A newer version of latents that are gone, if the lease is still ours; an heir's work, if not.
             ctx.lease.confirm()
             ctx.store.directions().upsert(part)
+
+
+def forget_components(ctx: Context, step: str, *, count: int, version: int) -> int:
+    """Takes out `STEP.N` with N ≥ `count`, which an earlier run of the step found when it was to find more; returns how many.
+
+    Only components, of this dataset and codec, and none of a newer version of the latents: a fit's attribute may be a number too.
+    """
+    ctx.lease.confirm()
+    estimators = ", ".join(f"'{name}'" for name in get_args(ComponentEstimator))
+    mine = f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}' AND dataset_version <= {version}"
+    where = f"{mine} AND estimator IN ({estimators}) AND starts_with(name, '{step}.')"
+    table = ctx.store.directions()
+    held = [name for batch in table.scan(["name"], where=where) for name in batch.column("name").to_pylist()]
+    numbers = {name: name.removeprefix(f"{step}.") for name in held}
+    gone = [name for name, number in numbers.items() if number.isdecimal() and int(number) >= count]
+    if not gone:
+        return 0
+    return table.remove(f"{where} AND name IN ({', '.join(map(_quoted, gone))})")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

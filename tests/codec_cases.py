@@ -3,7 +3,9 @@
 StubbornCodec stands where users' codecs stand: `codec: {family: custom, entry: "tests.codec_cases:StubbornCodec"}`.
 """
 
+import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,15 @@ def weights_of(*, size: int | tuple[int, int] = 16, seed: int = 0, **settings: A
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Weights(config.model_dump(mode="json"), weights_bytes(ConvNetwork(config)))
+
+
+def network(folder: Path) -> dict[str, Any]:
+    """A small conv_vae that nobody trained, its weights below `folder`, as a job names it."""
+    weights = weights_of()
+    (folder / "codec").mkdir()
+    (folder / "codec" / "config.json").write_text(json.dumps(weights.config))
+    (folder / "codec" / "model.safetensors").write_bytes(weights.tensors)
+    return {"family": "conv_vae", "weights": str(folder / "codec"), "preprocess": {"size": 16}}
 
 
 def pictures(count: int, size: int = 16, *, seed: int = 0) -> torch.Tensor:

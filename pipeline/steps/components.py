@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.codec import CodecRef, opened_on
 from pipeline.context import Context
-from pipeline.directions import store_directions
+from pipeline.directions import forget_components, store_directions
 from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
 from pipeline.steps.fit import drive
@@ -31,6 +31,9 @@ def find_components(step: ComponentsStep, ctx: Context) -> dict[str, Any]:
     ctx.started_step(step, total=splits.rows)
     found: Found = drive(_passes(step, ctx), ctx.executor, splits)
     store_directions(ctx, {d.attribute: d for d in found.directions}, version=version)
+    gone = forget_components(ctx, str(step.name), count=len(found.directions), version=version)
+    if gone:
+        ctx.notice(f"{step.name}: {gone} components of an earlier run that found more are taken out")
     store_measurements(step, ctx, found.measurements, version=version)
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=0, total=splits.rows)
     odd = {d.attribute: d.status for d in found.directions if d.status != "ok"}

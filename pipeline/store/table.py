@@ -206,6 +206,12 @@ class Table:
         """
         return upsert.upsert(self.ref, rows, only_if=only_if)
 
+    def remove(self, where: str) -> int:
+        """Takes out the rows that meet `where`, safe beside other writers. For small tables; returns how many those were."""
+        clause = checked(self.ref.open(), where)
+        assert clause is not None
+        return upsert.remove(self.ref, clause)
+
     def clean_orphans(self, older_than: timedelta, *, token: int) -> clean.Cleaned:
         """Removes files that killed writers left; see `clean.clean_orphans` for when it is safe."""
         return clean.clean_orphans(self.ref, older_than, token=token)

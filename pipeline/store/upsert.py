@@ -1,4 +1,4 @@
-"""Insert-or-update by primary key, for the small tables many runs share: runs, directions, renders, catalog.
+"""Insert-or-update by primary key, and removal, for the small tables many runs share: runs, directions, renders, catalog.
 
 The unenforced primary key makes concurrent merges of the same new key conflict instead of inserting it twice; a conflict
 is tried again from the newest version.
@@ -6,6 +6,7 @@ is tried again from the newest version.
 
 import random
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -34,21 +35,35 @@ def upsert(ref: TableRef, rows: pa.Table, *, only_if: str | None = None) -> int:
     if pc.count_distinct(rows.column(key)).as_py() != rows.num_rows:
         raise StoreError(f"Two rows for {ref.name} have the same {key}. Fix: write each {key} once.")
     create(ref, rows.schema)
+    done = _persistently(ref, lambda dataset: _merge(dataset, rows, key, only_if))
+    return int(done["num_inserted_rows"] + done["num_updated_rows"])
+
+
+def remove(ref: TableRef, where: str) -> int:
+    """Takes out the rows that meet `where`, in one version, and none where nothing does; returns how many those were."""
+    dataset = ref.open()
+    if not dataset.count_rows(filter=where):
+        return 0
+    return int(_persistently(ref, lambda newest: newest.delete(where, conflict_retries=0))["num_deleted_rows"])
+
+
+def _persistently(ref: TableRef, change: Callable[[Any], Any]) -> Any:
+    """`change(newest version)`, again from the version that came between."""
     for n in range(CONFLICT_TRIES):
         dataset = ref.open()
         try:
-            done = _merge(dataset, rows, key, only_if)
+            done = change(dataset)
         except EngineError as error:
             if not (is_conflict(error) or is_io(error)) or n + 1 == CONFLICT_TRIES:
                 raise explain(ref.uri, "writing to", error) from error
             time.sleep(random.uniform(0.01, 0.05) * min(n + 1, 20))
             continue
         tidy(ref, dataset.version, keep=KEEP)
-        return int(done["num_inserted_rows"] + done["num_updated_rows"])
+        return done
     raise StoreError(f"Writing to {ref.uri} failed: other writers never left a gap. Fix: run fewer jobs at once.")
 
 
 def _merge(dataset: Any, rows: pa.Table, key: str, only_if: str | None) -> Any:
     merge = dataset.merge_insert(key).when_matched_update_all(only_if).when_not_matched_insert_all()
-    # One try: `upsert` tries again from the newest version.
+    # One try: `_persistently` tries again from the newest version.
     return merge.conflict_retries(0).execute(rows)

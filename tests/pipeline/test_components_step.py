@@ -1,6 +1,5 @@
 """The components step in a job: stored by name, used by traverse, checked while planning, told in the report."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from pipeline.run import run_job
 from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.job import parse_job
-from tests.codec_cases import weights_of
+from tests.codec_cases import network, weights_of
 from tests.jobs import job_data, make_images, rows_of
 
 PCA: list[dict[str, Any]] = [{"stage": "encode"}, {"stage": "components", "name": "pca", "count": 3}]
@@ -48,6 +47,27 @@ def test_components_are_stored_and_traversed_by_name(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "Variance of the rows along each component" in page and "pca.2" in page
     assert "held-out AUC" not in page  # no labels, no evidence on labels
+
+
+def test_fewer_components_leave_no_older_ones(tmp_path: Path) -> None:
+    """Of the step's own name; those of others, and a fitted direction that looks like one, stay."""
+    make_images(tmp_path, 20)
+    fit = {"stage": "fit", "name": "pca", "attributes": ["9"]}
+    other = {"stage": "components", "name": "pca.x", "count": 4}
+    labels = tmp_path / "labels.csv"
+    lines = labels.read_text().splitlines()
+    labels.write_text("\n".join([f"{lines[0]},9", *(f"{line},{n % 2}" for n, line in enumerate(lines[1:]))]))
+    run_job(job_of(tmp_path, [*PCA, other]), report=lambda event: None)
+    run_job(job_of(tmp_path, [{"stage": "encode"}, fit]), report=lambda event: None)
+    assert {"pca.0", "pca.1", "pca.2", "pca.9", "pca.x.3"} <= set(stored(tmp_path))
+    fewer = {"stage": "components", "name": "pca", "count": 2, "estimator": "whitening"}
+    result = run_job(job_of(tmp_path, [{"stage": "encode"}, fewer]), report=lambda event: None)
+    assert result.steps["pca"]["notices"] == ["pca: 1 components of an earlier run that found more are taken out"]
+    found = stored(tmp_path)
+    assert sorted(found) == ["pca.0", "pca.1", "pca.9", *(f"pca.x.{i}" for i in range(4))]
+    assert found["pca.9"]["estimator"] != "whitening" and found["pca.1"]["estimator"] == "whitening"
+    again = run_job(job_of(tmp_path, [{"stage": "encode"}, fewer]), report=lambda event: None)
+    assert "notices" not in again.steps["pca"] or not again.steps["pca"]["notices"]
 
 
 def test_where_limit_and_rank_beyond_the_rows(tmp_path: Path) -> None:
@@ -91,15 +111,6 @@ def test_plans_refuse_what_cannot_be_found(tmp_path: Path) -> None:
     assert "use at most 512" in told
     with pytest.raises(JobError, match="no such choice"):
         job_of(tmp_path, [{"stage": "components", "weights": "stem.weight"}])
-
-
-def network(folder: Path) -> dict[str, Any]:
-    """A conv_vae that nobody trained, as a job names it."""
-    weights = weights_of()
-    (folder / "codec").mkdir()
-    (folder / "codec" / "config.json").write_text(json.dumps(weights.config))
-    (folder / "codec" / "model.safetensors").write_bytes(weights.tensors)
-    return {"family": "conv_vae", "weights": str(folder / "codec"), "preprocess": {"size": 16}}
 
 
 def test_a_network_is_opened_in_workers_and_watched(tmp_path: Path) -> None:
