@@ -150,6 +150,14 @@ def options_for(url: str, owner: str, options: Options) -> Options:
     return options if scheme == other else None
 
 
+def place_of(url: str) -> str:
+    """The bucket or host of a URL with its scheme (`s3://faces`), or "" for a path on this machine."""
+    if is_local(url):
+        return ""
+    scheme, rest = url.split("://", 1)
+    return f"{scheme}://{rest.split('/', 1)[0]}"
+
+
 def open_filesystem(url: str, options: Options = None) -> tuple[fsspec.AbstractFileSystem, str]:
     """The (cached) filesystem of a URL and the path in it. Raises SourceError when its driver is missing or unknown."""
     given = dict(options or {})

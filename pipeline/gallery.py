@@ -13,7 +13,7 @@ def write_gallery(result: QueryResult, to: Path) -> None:
     asked = result.asked
 
     def picture(uri: str) -> Picture | None:
-        return picture_of(uri, picture_options(asked, uri))
+        return picture_of(uri, picture_options(asked, result.source, uri))
 
     hits = tuple(
         Hit(row["id"], row.get("distance"), picture(row["uri"]), row.get("labels") or {}) for row in result.rows

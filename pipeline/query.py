@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline import artifacts
 from pipeline.codec import CodecRef
-from pipeline.readers import DatasetView, open_dataset
+from pipeline.readers import DatasetView, Source, open_dataset
 from schemas.errors import JobError, RowFailure, SpaceMismatch
 
 
@@ -49,6 +49,7 @@ class QueryResult:
     rows: list[dict[str, Any]]
     asked_uri: str | None
     computed: tuple[str, ...]
+    source: Source | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {"dataset": self.dataset, "fingerprint": self.fingerprint, "version": self.version, "rows": self.rows}
@@ -71,26 +72,32 @@ def run_query(asked: Query) -> QueryResult:
         raise JobError.one("--order", asked.order, "similar images come nearest first.", fix)
     view = open_dataset(asked.store, asked.options, asked.dataset)
     computed = tuple(view.table.computed_at(view.version))
-    uri = None
+    source, uri = view.source(), None
     if asked.lists:
         found = view.table.listed(
             ["id", *SHOWN, *computed], where=asked.where, order=asked.order, limit=asked.k, version=view.version
         )
     else:
         vector, uri = (
-            _stored(view, asked.image_id) if asked.image_id else (_encoded(view, asked, str(asked.image)), asked.image)
+            _stored(view, asked.image_id)
+            if asked.image_id
+            else (_encoded(view, asked, source, str(asked.image)), asked.image)
         )
         # One more than asked: an image of the dataset is its own nearest neighbour and is left out.
         found = view.table.search(
             vector, k=asked.k + (asked.image_id is not None), where=asked.where, version=view.version, exact=asked.exact
         )
     rows = [_row(row, computed) for row in found.to_pylist() if row["id"] != asked.image_id]
-    return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k], uri, computed)
+    return QueryResult(asked, view.name, view.fingerprint, view.version, rows[: asked.k], uri, computed, source)
 
 
-def picture_options(asked: Query, uri: str) -> artifacts.Options:
-    """How a picture at `uri` is reached: as the store is, where it lies in the same kind of place."""
-    return artifacts.options_for(uri, asked.store, artifacts.from_store_options(asked.options))
+def picture_options(asked: Query, source: Source | None, uri: str) -> artifacts.Options:
+    """How a picture at `uri` is reached: as the dataset's source is, where it lies there or the store has no say; else as the store."""
+    as_store = artifacts.options_for(uri, asked.store, artifacts.from_store_options(asked.options))
+    if source is None or not source.options:
+        return as_store
+    there = artifacts.options_for(uri, source.images, source.options)
+    return there if artifacts.place_of(uri) == artifacts.place_of(source.images) or not as_store else as_store
 
 
 SHOWN = ("uri", "width", "height", "labels")
@@ -108,7 +115,7 @@ def _stored(view: DatasetView, image_id: str) -> tuple[npt.NDArray[np.float32], 
     return np.asarray(latent, np.float32), row.column("uri")[0].as_py()
 
 
-def _encoded(view: DatasetView, asked: Query, image: str) -> npt.NDArray[np.float32]:
+def _encoded(view: DatasetView, asked: Query, source: Source | None, image: str) -> npt.NDArray[np.float32]:
     """The latent of a picture outside the dataset, made by the codec that made the table."""
     from stages.codecs.factory import open_codec
     from stages.images import decode
@@ -123,7 +130,7 @@ def _encoded(view: DatasetView, asked: Query, image: str) -> npt.NDArray[np.floa
             "put the old weights back, or encode the dataset again",
         )
     try:
-        data = artifacts.read_bytes(image, picture_options(asked, image))
+        data = artifacts.read_bytes(image, picture_options(asked, source, image))
     except FileNotFoundError:
         raise JobError.one("--image", image, "there is no such file.", "give the path or URL of a picture") from None
     except OSError as error:  # a folder, a name no disk takes, no permission

@@ -1,7 +1,7 @@
 """Readers of a store: which dataset is meant, and what its tables tell. Readers go through the catalog (design §4)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.store.store import Store
@@ -32,6 +32,24 @@ class DatasetView:
 
         adapter: TypeAdapter[CodecSpec] = TypeAdapter(CodecSpec)
         return adapter.validate_json(self.table.schema.metadata[b"codec"])
+
+    def source(self) -> "Source | None":
+        """Where the pictures were read from, as the newest run that encoded them says; None when no run is kept."""
+        where = f"dataset = '{self.name}' AND fingerprint = '{self.fingerprint}'"
+        runs = _rows(self.store.runs(), ["started_at", "job_resolved"], where=where)
+        for run in sorted(runs, key=lambda row: row["started_at"], reverse=True):
+            job = json.loads(run["job_resolved"])
+            if any(step["stage"] == "encode" for step in job["steps"]):
+                return Source(job["source"]["images"], job["source"]["storage_options"])
+        return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source's URL and its fsspec options, which may hold secrets and stay out of its repr."""
+
+    images: str
+    options: dict[str, Any] = field(repr=False)
 
 
 def open_dataset(uri: str, options: dict[str, str], dataset: str | None) -> DatasetView:
