@@ -7,7 +7,6 @@ float64; how far IncrementalPCA is from them is told beside it.
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from benchmarks.fit import child
 from benchmarks.latents import labelled
-from benchmarks.results import Result, report
+from benchmarks.results import Result, peak_mb, report
 
 EXACT = 1e-10
 FULL = 1_000_000
@@ -93,8 +92,7 @@ def main() -> None:
         found = {"ours": ours, "incremental": incremental, "exact": exact}[asked.side](asked)
         seconds = time.perf_counter() - started
         np.savez(asked.out, **found)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        print(json.dumps({"seconds": seconds, "peak_mb": peak}))
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
         return
     labelled(asked.rows, asked.dim, 1)
     size = [f"--rows={asked.rows}", f"--dim={asked.dim}", f"--components={asked.components}"]

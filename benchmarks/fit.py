@@ -7,7 +7,6 @@ is what the operating system counted. Coefficients must equal scikit-learn's.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.latents import labelled
-from benchmarks.results import Result, report
+from benchmarks.results import Result, peak_mb, report
 
 ESTIMATORS = ("ols", "logistic")
 EQUAL = 1e-6
@@ -43,10 +42,8 @@ def ours(estimator: str, asked: argparse.Namespace, out: Path) -> None:
     seconds = time.perf_counter() - started
     assert all(d.status == "ok" for d in found), [(d.attribute, d.status, d.message) for d in found]
     np.savez(out, w=np.array([d.vector * d.raw_norm for d in found]), b=np.array([d.intercept for d in found]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(
-        json.dumps({"seconds": seconds, "peak_mb": peak, "auc": [min(d.auc for d in found), max(d.auc for d in found)]})
-    )
+    aucs = [min(d.auc for d in found), max(d.auc for d in found)]
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "auc": aucs}))
 
 
 def child(module: str, *arguments: str) -> dict:

@@ -7,45 +7,25 @@ turns, and the best round counts. The coefficients must equal NumPy's on the sam
 
 import argparse
 import json
-import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.fit import child
 from benchmarks.latents import labelled
-from benchmarks.results import Result, report
+from benchmarks.results import Result, peak_mb, report
 
 FULL = 1_000_000
 SHARE, GROWTH, MEMORY, EQUAL = 0.6, 2.1, 2000, 1e-8
 SECONDS = 4.0
 
 
-@dataclass(frozen=True)
-class Count:
-    """A reduce stage that does nothing with the rows."""
-
-    def start(self) -> int:
-        return 0
-
-    def add(self, state: int, batch: pa.RecordBatch) -> int:
-        return state + batch.num_rows
-
-    def merge(self, a: int, b: int) -> int:
-        return a + b
-
-
 def scan(asked: argparse.Namespace, rows: int) -> dict[str, float]:
-    from pipeline.executors.local import LocalExecutor
-    from schemas.executor import LocalExecutor as LocalSpec
+    from benchmarks.raw_scan import raw_seconds
 
     splits = labelled(rows, asked.dim, asked.attributes).splits(columns=["id", "latent", "labels"])
-    started = time.perf_counter()
-    assert LocalExecutor(LocalSpec()).reduce(splits, Count()) == rows
-    return {"rate": rows / (time.perf_counter() - started)}
+    return {"rate": rows / raw_seconds(splits)}
 
 
 def products(asked: argparse.Namespace, rows: int) -> dict[str, float]:
@@ -88,8 +68,7 @@ def fit(asked: argparse.Namespace, rows: int) -> dict[str, float]:
     started = time.perf_counter()
     step = FitStep(name="fit", estimator="ols", holdout=0)
     found = drive(passes(step, types, dim=asked.dim, labels=types), LocalExecutor(LocalSpec()), splits)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    seconds, peak = time.perf_counter() - started, peak_mb()
     error = 0.0
     if asked.check:
         w = np.array([d.vector * d.raw_norm for d in found])

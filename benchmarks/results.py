@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ def report(name: str, title: str, results: list[Result], *, notes: str = "", kee
         return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{date}-{name}.md").write_text(text, encoding="utf-8")
+
+
+def peak_mb() -> float:
+    """The most memory this process has held, as the operating system counted it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 def hardware() -> str:
