@@ -7,7 +7,18 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from stages.directions.power import Plan
+from stages.directions.power_law import Basis, Plan
+
+BASES = {
+    Basis.LAW: "noise by the law of a difference of means",
+    Basis.BOOTSTRAP: "noise by bootstrap of a fit on a sample of rows",
+    Basis.SUBSAMPLING: "extrapolated from fits on subsamples alone, 1/cos² − 1 ∝ 1/n: too few rows a coefficient for more",
+}
+CHECKS = {
+    Basis.LAW: "check, fits on subsamples against the fit on all rows:",
+    Basis.BOOTSTRAP: "check, fits on disjoint subsamples against each other:",
+    Basis.SUBSAMPLING: "fits on disjoint subsamples against each other:",
+}
 
 
 def show_power(plan: Plan, *, as_json: bool) -> None:
@@ -17,6 +28,7 @@ def show_power(plan: Plan, *, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     console.print(f"[bold]{_answer(plan)}[/]", soft_wrap=True)
+    console.print(f"{plan.estimator}: {BASES[Basis(plan.basis)]}", soft_wrap=True)
     if plan.separation is not None and plan.effective_dimension is not None:
         console.print(
             f"classes are {plan.separation:.3g} σ apart, noise fills {plan.effective_dimension:,.0f} dimensions; "
@@ -24,13 +36,13 @@ def show_power(plan: Plan, *, as_json: bool) -> None:
             soft_wrap=True,
         )
     if plan.checks:
-        table = Table("labels", "fits", "cosine by the law", "measured", box=None, pad_edge=False, header_style="bold")
+        table = Table("labels", "fits", "cosine expected", "measured", box=None, pad_edge=False, header_style="bold")
         for c in plan.checks:
             measured = f"{c.measured:.3f} [{c.low:.3f}, {c.high:.3f}]"
             table.add_row(
                 f"{c.n_positive:,.0f} + {c.n_negative:,.0f}", str(c.subsamples), f"{c.predicted:.3f}", measured
             )
-        console.print("check, fits on subsamples against the fit on all rows:")
+        console.print(CHECKS[Basis(plan.basis)])
         console.print(table)
     if plan.message:
         console.print(f"[yellow]{plan.message}[/]", soft_wrap=True)

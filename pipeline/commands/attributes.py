@@ -10,7 +10,12 @@ from pipeline.commands.parameters import DEFAULT_STORE, AsJson, Dataset, StoreOp
 def power(
     attribute: Annotated[str, typer.Option(help="Label to plan for: smiling, or hair=red.")],
     target_cosine: Annotated[float, typer.Option(help="How well the direction must point, 0 to 1.")] = 0.9,
-    estimator: Annotated[str, typer.Option(help="mean_difference.")] = "mean_difference",
+    estimator: Annotated[
+        str, typer.Option(help="mean_difference, balanced_mean_difference, ols, lda or logistic.")
+    ] = "mean_difference",
+    controls: Annotated[
+        str | None, typer.Option(help="ols, balanced: other attributes, a,b; default all bool.", show_default=False)
+    ] = None,
     store: StoreUri = DEFAULT_STORE,
     dataset: Dataset = None,
     store_option: StoreOptions = None,
@@ -31,6 +36,7 @@ def power(
         attribute=attribute,
         target_cosine=target_cosine,
         estimator=estimator,
+        controls=tuple(controls.split(",")) if controls else None,
         where=where,
         group=group,
     )

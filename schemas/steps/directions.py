@@ -63,7 +63,7 @@ class FitStep(SelectionStep):
         None,
         ge=20,
         le=10_000,
-        description="replicates of a Poisson bootstrap by group, for the intervals of separation and AUC, and for mean_difference and ols the angle to the true direction",
+        description="replicates of a Poisson bootstrap by group, for the intervals of separation, AUC and the angle to the true direction; means and ols are refitted exactly, ridge, lda, logistic and svm take one Newton step from the fit, pattern follows from that",
     )
     refresh: Literal["auto", "rebuild", "off"] = Field(
         "off",

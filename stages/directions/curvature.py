@@ -62,6 +62,15 @@ class Curvature:
         """gradients (coefficients, any number) → inverse Hessian × gradient, each with the Hessian of problem `of[i]`."""
         return np.column_stack([cho_solve(self._factors[i], g) for i, g in zip(of, gradients.T, strict=True)])
 
+    def solve_all(self, problem: int, gradients: Floats) -> Floats:
+        """Inverse Hessian of one problem × gradients (coefficients, any number)."""
+        return np.asarray(cho_solve(self._factors[problem], gradients))
+
+    def parameters(self, problem: int) -> float:
+        """Effective number of coefficients: tr (H + P)⁻¹ H."""
+        inverse = self.solve_all(problem, np.eye(len(self._penalty)))
+        return len(self._penalty) - float(self._penalty @ np.diagonal(inverse))
+
     def weakest(self, problem: int, gram: Floats, start: Floats) -> float:
         """The smallest vᵀHv / vᵀGv, from `start` on, by inverse iteration: next to nothing where an optimum is at infinity.
 

@@ -129,7 +129,10 @@ def _differences(
             return [Estimate(FitStatus.NO_LABELS, Evidence.of_classes(0, 0)) for _ in columns]
         return [centred_class_mean(*classes_with(columns, pairs, i), pairs[i].negative) for i in range(len(columns))]
 
-    return Fitted(columns, estimates(table.all_rows()), estimates(table.train), table.everything, table.non_finite)
+    both = table.all_rows()
+    fitted = Fitted(columns, estimates(both), estimates(table.train), table.everything, table.non_finite)
+    fitted.controls, fitted.cells = controls, tuple(both)
+    return fitted
 
 
 # ----------------------------------------------------------------------------------------------- forward least squares
@@ -190,7 +193,13 @@ def _logistic(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
     found = dict(zip(usable, fits, strict=True))
     stored = [hopeless.get(i) or _estimate(found[i][0], survey.counts, i) for i in range(len(columns))]
     trial = [hopeless.get(i) or _estimate(found[i][1], survey.training, i) for i in range(len(columns))]
-    return Fitted(columns, stored, trial if step.holdout else stored, survey.everything, survey.non_finite)
+    fitted = Fitted(columns, stored, trial if step.holdout else stored, survey.everything, survey.non_finite)
+    if step.bootstrap:
+        fitted.linearised = [
+            found[i][0].linearised(stored[i].evidence) if stored[i].status is FitStatus.OK else None
+            for i in range(len(columns))
+        ]
+    return fitted
 
 
 def _estimate(fit: LogisticFit | None, counts: LabelCounts, i: int) -> Estimate:

@@ -9,6 +9,7 @@ and now and then their curvature from more telling rows, until all are at their 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 from stages.attributes import Bools, Column
 from stages.directions.curvature import Curvature
+from stages.directions.direction import Evidence
+from stages.directions.linearised import Linearised, linearised_margin
 from stages.directions.logistic_pass import LogisticPass, Summed
 from stages.directions.losses import Loss
 from stages.directions.newton import Floats, Minimum, Precondition, Slope, Trial, minimise
@@ -41,13 +44,34 @@ NO_INFORMATION = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
-    """The optimum of one problem in the latents' own coordinates; `converged` or `parted`, or passes ran out."""
+    """The optimum of one problem in the latents' own coordinates; `converged` or `parted`, or passes ran out.
+
+    `centre` (d,): where it was solved about. `metric`: the curvature there, of the problem at `place`; training fits have none.
+    """
 
     coefficients: Floats
     intercept: float
     standard_error: Floats | None
     converged: bool
     parted: bool
+    centre: Floats
+    loss: Loss
+    metric: Metric | None = None
+    place: int = 0
+
+    def linearised(self, evidence: Evidence) -> Linearised | str:
+        """One step from here, for a bootstrap; or why there is none."""
+        if not isinstance(self.metric, Curvature):
+            return "the curvature of all attributes does not fit in memory; fit fewer at a time"
+        weights = np.append(self.coefficients, self.intercept + self.coefficients @ self.centre)
+        return linearised_margin(
+            weights,
+            self.centre,
+            self.loss,
+            solve=partial(self.metric.solve_all, self.place),
+            parameters=self.metric.parameters(self.place),
+            evidence=evidence,
+        )
 
 
 def logistic(
@@ -89,10 +113,7 @@ def logistic(
         found, metric = yield from fitting.by_passes(stage, share)
     if l2 == 0:
         found.converged[: len(columns)] &= _finite(found, metric, sample, survey)
-    fits = [
-        _in_latents(found, i, metric if i < len(columns) and loss is Loss.LOGISTIC else None, centre)
-        for i in range(len(of))
-    ]
+    fits = [_in_latents(found, i, metric if i < len(columns) else None, centre, loss) for i in range(len(of))]
     trials = dict(zip(of[len(columns) :].tolist(), fits[len(columns) :], strict=True))
     return [(fits[i], trials.get(i)) for i in range(len(columns))]
 
@@ -190,14 +211,18 @@ def _inverse(metric: Metric, of: npt.NDArray[np.int64], share: Floats) -> Precon
     return lambda gradients: metric.solve(gradients, of) / share
 
 
-def _in_latents(found: Minimum, i: int, metric: Metric | None, centre: Floats) -> LogisticFit:
-    w = found.weights[:-1, i]
+def _in_latents(found: Minimum, i: int, metric: Metric | None, centre: Floats, loss: Loss) -> LogisticFit:
+    w, likely = found.weights[:-1, i], loss is Loss.LOGISTIC
     return LogisticFit(
         coefficients=w,
         intercept=float(found.weights[-1, i] - w @ centre),
-        standard_error=metric.standard_errors(i)[:-1] if isinstance(metric, Curvature) else None,
+        standard_error=metric.standard_errors(i)[:-1] if likely and isinstance(metric, Curvature) else None,
         converged=bool(found.converged[i]),
         parted=bool(found.parted[i]),
+        centre=centre,
+        loss=loss,
+        metric=metric,
+        place=i,
     )
 
 

@@ -19,7 +19,8 @@ from stages.directions.closed_forms import class_evidence, class_status, hopeles
 from stages.directions.direction import Estimate, Evidence, FitStatus
 from stages.directions.discriminant import Classes, discriminant, fourth_powers, ledoit_wolf, wide_discriminants
 from stages.directions.fitted import Fitted
-from stages.directions.group_scatter import GroupScatter, Subset, frame_of, scatter_of
+from stages.directions.group_scatter import GroupScatter, Scatter, Subset, frame_of, scatter_of
+from stages.directions.linearised import Linearised, linearised_discriminant, linearised_ridge
 from stages.directions.regression import in_sample
 from stages.directions.ridge import Penalty, Ridged, choose_penalty, given_penalty, ridge
 from stages.directions.row_sets import Group, RowSetPass, RowSets, grouped
@@ -29,6 +30,11 @@ from stages.scatter.sketched import Sketched
 from stages.scatter.strips import Strips
 from stages.scatter.whole import Whole
 from stages.stage import Passes
+
+MAX_KEPT_BYTES = 2**29
+"""Of Σzzᵀ of all groups of columns, kept for a bootstrap."""
+MAX_WHOLE = 4096
+"""Above it no matrix is factored for an interval."""
 
 Found = dict[int, tuple[Estimate, Estimate]]
 """By column: the estimate of all rows and that of the training rows."""
@@ -49,12 +55,18 @@ def predictive(step: FitStep, columns: tuple[Column, ...], dim: int, limits: Lim
         frame = yield from frame_of(state.everything, np.where(unit > 0, unit, 1.0), limits)
     problems = yield from _problems(step, groups, columns, state, frame.unit if frame and auto else None)
     found: Found = {}
-    for group in groups:
+    linearised: dict[int, Linearised | str | None] = {}
+    for number, group in enumerate(groups):
         rows = yield from scatter_of(group, stage, centre=centre, limits=limits, frame=frame)
         if step.estimator == "ridge":
-            found |= _ridge(rows, step.l2, columns)
+            penalty = choose_penalty(rows) if step.l2 is None else given_penalty(step.l2, len(group.members))
+            found |= _ridge(rows, penalty, columns)
         else:
+            penalty = None
             found |= _discriminants(rows, problems, step, state, columns)
+        if step.bootstrap:
+            room = MAX_KEPT_BYTES // (8 * dim**2) > number
+            linearised |= _linearised(rows, found, penalty, problems, step, room=room)
         del rows
     found |= {i: (e, e) for i, e in hopeless.items()}
     fitted = Fitted(
@@ -64,6 +76,7 @@ def predictive(step: FitStep, columns: tuple[Column, ...], dim: int, limits: Lim
         everything=state.everything,
         non_finite=state.non_finite,
     )
+    fitted.linearised = [linearised.get(i) for i in range(len(columns))]
     if whole and step.holdout == 0 and len(groups) == 1 and _complete(groups[0], columns, state):
         together = groups[0].merged(groups[0].every)
         fitted.spreads = [in_sample(together, e, i, columns[i], step.confidence) for i, e in enumerate(fitted.stored)]
@@ -78,9 +91,8 @@ def _complete(group: Group, columns: tuple[Column, ...], state: RowSets) -> bool
 # ----------------------------------------------------------------------------------------------- ridge regression
 
 
-def _ridge(rows: GroupScatter, l2: float | None, columns: tuple[Column, ...]) -> Found:
+def _ridge(rows: GroupScatter, penalty: Penalty, columns: tuple[Column, ...]) -> Found:
     group = rows.group
-    penalty = choose_penalty(rows) if l2 is None else given_penalty(l2, len(group.members))
     stored = _regressed(rows, group.every, penalty, columns)
     trial = stored if group.training == group.every else _regressed(rows, group.training, penalty, columns)
     return {i: (stored[at], trial[at]) for at, i in enumerate(group.members)}
@@ -184,13 +196,17 @@ def _discriminants(
     return {i: (stored[at], trial[at]) for at, i in enumerate(group.members)}
 
 
+def _share(problem: _Problem, scatter: Scatter, step: FitStep) -> float:
+    """The shrinkage, given or estimated."""
+    if step.shrinkage not in (None, "auto"):
+        return float(step.shrinkage)
+    return ledoit_wolf(problem.classes, scatter, problem.fourth, unit=problem.unit)
+
+
 def _discriminated(rows: Subset, problems: dict[int, _Problem], step: FitStep) -> dict[int, Estimate]:
     """An estimate for every column of `problems`, which all stand on these rows."""
     scatter, auto = rows.scatter, step.shrinkage in (None, "auto")
-    shares = {
-        i: ledoit_wolf(p.classes, scatter, p.fourth, unit=p.unit) if auto else float(step.shrinkage or 0)
-        for i, p in problems.items()
-    }
+    shares = {i: _share(p, scatter, step) for i, p in problems.items()}
     if not isinstance(scatter, Whole):
         return _widely_discriminated(rows.moments, scatter, problems, shares, auto=auto)
     found = {}
@@ -241,3 +257,33 @@ def _discriminating(w: Floats, classes: Classes, shrunk: float | None, word: str
         coefficients=w,
         intercept=float(-w @ (classes.positive + classes.negative) / 2),
     )
+
+
+# ----------------------------------------------------------------------------------------------- for a bootstrap
+
+
+def _linearised(
+    rows: GroupScatter, found: Found, penalty: Penalty | None, problems: Problems, step: FitStep, *, room: bool
+) -> dict[int, Linearised | str | None]:
+    """By column of the group its fit ready for one step, or why there is none. `penalty`: of ridge. `room` to keep Σzzᵀ."""
+    members = [i for i in rows.group.members if found[i][0].status is FitStatus.OK]
+    if not room:
+        return dict.fromkeys(members, "labels are missing in too many ways to keep their second moments; fit fewer at a time")
+    if rows.group.parts[0].dim > MAX_WHOLE:
+        return dict.fromkeys(members, f"not measured above {MAX_WHOLE:,} dimensions")
+    subset = rows.of(rows.group.every)
+    scatter, moments = subset.scatter, subset.moments
+    if not isinstance(scatter, Whole):
+        return dict.fromkeys(members, "not measured where second moments do not fit in memory")
+    ready: dict[int, Linearised | str | None] = {}
+    for i in members:
+        estimate, at = found[i][0], rows.group.members.index(i)
+        if penalty is not None:
+            ready[i] = linearised_ridge(estimate, moments, scatter.matrix, at, float(penalty.l2[at]))
+        else:
+            problem, own = problems[i, False], step.shrinkage in (None, "auto")
+            share = _share(problem, scatter, step)
+            ready[i] = linearised_discriminant(
+                estimate, problem.classes, scatter.matrix, shrinkage=share, own_units=own
+            )
+    return ready

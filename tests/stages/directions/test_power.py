@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from stages.attributes import Column
-from stages.directions.power import NO_SIGNAL, Plan, labels_needed, plan_labels, predicted_cosine
+from stages.directions.power import plan_labels
+from stages.directions.power_law import NO_SIGNAL, Plan, labels_needed, predicted_cosine
 from stages.grouping import with_groups
 from tests.labelled import batch_of, carried, uneven
 
