@@ -79,7 +79,9 @@ class _Residual:
         return np.asarray(x)
 
 
-def linearised_ridge(estimate: Estimate, moments: Moments, zz: Floats, label: int, l2: float) -> Linearised | str | None:
+def linearised_ridge(
+    estimate: Estimate, moments: Moments, zz: Floats, label: int, l2: float
+) -> Linearised | str | None:
     """Ridge of one label of `moments`, the statistic of rows whose Σzzᵀ is `zz` (d, d): H = Σzz + λI about the mean."""
     if estimate.coefficients is None:
         return None

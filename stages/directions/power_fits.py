@@ -26,7 +26,6 @@ from stages.attributes import Bools, Column
 from stages.directions.closed_forms import class_status
 from stages.directions.direction import Direction, Evidence, FitStatus
 from stages.directions.fit import fit
-from stages.directions.linearised import ROWS_A_PARAMETER
 from stages.directions.power_law import NO_SIGNAL, Basis, Check, Plan, told
 from stages.row_hash import Hashes, salted
 from stages.rows import GROUPS, Latents, read_blocks
@@ -39,6 +38,8 @@ WITH_CONTROLS: tuple[PlannedEstimator, ...] = ("ols", "balanced_mean_difference"
 BUCKETS = 8
 REPLICATES = 100
 MAX_ROWS = 2**14
+ROWS_A_COEFFICIENT = 10
+"""With fewer, a classifier's error shrinks faster than 1/n, so a plan of fewer rows is too hopeful."""
 
 
 @dataclass(slots=True)
@@ -211,7 +212,7 @@ def _planned(plan: Plan, rows: _Rows) -> Plan:
     low, high = _interval(rows, odds, plan.confidence) if plan.basis == Basis.BOOTSTRAP else (None, None)
     separation = whole.separation if whole.separation and whole.separation > 0 else None
     coefficients = rows.latents.shape[1] + 1
-    if plan.estimator not in WITH_CONTROLS and in_all < ROWS_A_PARAMETER * coefficients:
+    if plan.estimator not in WITH_CONTROLS and in_all < ROWS_A_COEFFICIENT * coefficients:
         said.append(
             f"{math.ceil(in_all):,} rows are too few for {coefficients:,} coefficients to follow the law; take more"
         )

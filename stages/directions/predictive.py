@@ -268,7 +268,9 @@ def _linearised(
     """By column of the group its fit ready for one step, or why there is none. `penalty`: of ridge. `room` to keep Σzzᵀ."""
     members = [i for i in rows.group.members if found[i][0].status is FitStatus.OK]
     if not room:
-        return dict.fromkeys(members, "labels are missing in too many ways to keep their second moments; fit fewer at a time")
+        return dict.fromkeys(
+            members, "labels are missing in too many ways to keep their second moments; fit fewer at a time"
+        )
     if rows.group.parts[0].dim > MAX_WHOLE:
         return dict.fromkeys(members, f"not measured above {MAX_WHOLE:,} dimensions")
     subset = rows.of(rows.group.every)

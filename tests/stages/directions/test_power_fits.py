@@ -67,7 +67,8 @@ def test_noise_of_correlated_attributes_is_inflated_as_it_should_be(estimator: s
 def test_the_number_of_labels_does_what_it_promises(estimator: str) -> None:
     make = curved if estimator in ("lda", "logistic") else correlated
     latents, labels, _ = make(12000, seed=2)
-    asked = plan(labels, latents, estimator).in_all
+    wanted = 0.9 if estimator == "logistic" else 0.8  # .8 takes so few rows that the plan says it is hopeful
+    asked = plan(labels, latents, estimator, cosine=wanted).in_all
     reached = []
     for seed in range(20):
         latents, labels, v = make(asked, seed=100 + seed)
@@ -79,13 +80,12 @@ def test_the_number_of_labels_does_what_it_promises(estimator: str) -> None:
             fit(step(estimator=estimator, holdout=0, **fields), attributes, dim=D, labels=types), [[batch]]
         )
         reached.append(found[0].vector @ v / np.linalg.norm(v))
-    assert np.mean(reached) == pytest.approx(0.8, abs=0.04)
+    assert np.mean(reached) == pytest.approx(wanted, abs=0.03)
 
 
 def test_subsamples_of_a_classifier_agree_with_its_bootstrap_and_grow() -> None:
     latents, labels, _ = curved(6000, seed=3)
-    found = plan(labels, latents, "logistic")
-    assert found.in_all > 4 * (D + 1)
+    found = plan(labels, latents, "logistic", cosine=0.9)
     assert [c.subsamples for c in found.checks] == [8, 4, 2]
     measured, predicted = ([getattr(c, name) for c in found.checks] for name in ("measured", "predicted"))
     np.testing.assert_allclose(measured, predicted, atol=0.04)
@@ -114,8 +114,8 @@ def test_too_few_rows_a_coefficient_plan_by_subsampling_alone(monkeypatch: pytes
 
 def test_a_plan_with_few_rows_a_coefficient_says_that_it_is_hopeful() -> None:
     latents, labels, _ = curved(3000, seed=2)
-    found = plan(labels, latents, "logistic", cosine=0.3)
-    assert found.in_all < 4 * (D + 1) and "too few for 41 coefficients" in found.message
+    found = plan(labels, latents, "logistic", cosine=0.7)
+    assert found.in_all < 10 * (D + 1) and "too few for 41 coefficients" in found.message
 
 
 def test_any_split_gives_the_same_plan() -> None:
