@@ -40,7 +40,8 @@ class Gaussian:
         """Of the rows in `moments`, Σ divided by n − 1. Raises JobError for fewer than two rows; `at` names the step in it."""
         if moments.n < 2:
             fix = "encode more images, or loosen the filter"
-            raise JobError.one(at, moments.n, "a covariance needs two rows with finite latents.", fix)
+            reason = f"a covariance needs two rows with finite latents; there are {moments.n}."
+            raise JobError.one(at, None, reason, fix)
         if moments.zz.ndim == 1:
             variance = moments.z_variance
             return cls(moments.z_mean, np.sqrt(variance), _share(variance))

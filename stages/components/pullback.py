@@ -228,9 +228,10 @@ def _local(spectra: Moments) -> list[Measurement]:
     found = []
     spread = np.sqrt(spectra.z_variance)
     for i, (middle, deviation) in enumerate(zip(spectra.z_mean, spread, strict=True)):
-        reach = 1.96 * deviation / math.sqrt(spectra.n)
+        reach = 1.96 * deviation / math.sqrt(spectra.n) if spectra.n > 1 else None
         detail = json.dumps({"rows_low": math.exp(middle - deviation), "rows_high": math.exp(middle + deviation)})
-        low, high = math.exp(middle - reach), math.exp(middle + reach)
+        # One row says nothing of how much rows differ.
+        low, high = (None, None) if reach is None else (math.exp(middle - reach), math.exp(middle + reach))
         value = math.exp(middle)
         found.append(Measurement("local_pullback", value, f"rank {i}", "", low, high, spectra.n, UNIT, detail=detail))
     return found

@@ -19,8 +19,9 @@ from schemas.steps import ComponentsStep
 from stages.codecs.weights import TENSOR_FILE, Weights
 from stages.components.along import Along, Spread
 from stages.components.eigen import Eigen, Floats, leading
-from stages.components.found import Found, beyond_rank, direction, measured, words
+from stages.components.found import Found, beyond_rank, direction, failed, measured, words
 from stages.components.over_latents import Counted, Over
+from stages.directions.direction import FitStatus
 from stages.stage import Passes
 
 
@@ -81,6 +82,8 @@ def sefa(step: ComponentsStep, names: Sequence[str], over: Over, matrix: Floats)
     eigen = factorise(matrix, min(len(names) + 1, dim))
     counted = yield over(Along(eigen.vectors))
     rows = counted.state.rows(non_finite=counted.non_finite)
+    if not rows.n:  # the vectors need no data, but what is measured along them does
+        return failed(step.estimator, names, rows, FitStatus.NO_ROWS)
     directions = tuple(
         direction(name, step.estimator, eigen.vectors[i], rows, i, raw_norm=1.0, message=words(eigen, i, n=None)[1])
         if i < eigen.rank

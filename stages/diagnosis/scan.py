@@ -30,6 +30,8 @@ BLOCK_VALUES = 2**18
 LAST_HASH = 2**64 - 1
 MAX_SAMPLE_ROWS = 2**16
 MAX_SAMPLE_VALUES = 2**22
+WIDEST = float(np.finfo(np.float32).max)
+"""Σσ² of a posterior that float32 can hold. exp of a wild log-variance is more: such a row counts as not finite."""
 FAR = 1e-2
 """Scatter ÷ Σz² under which a coordinate lies so far from zero that a difference of sums would lose digits."""
 
@@ -119,12 +121,13 @@ class PosteriorSums:
     @classmethod
     def of(cls, squares: Floats, logvars: Floats) -> "tuple[PosteriorSums, Floats]":
         """From ‖μ‖² (n,) and log σ² (n, d); and Σσ² of every row (n,)."""
-        std = np.exp(0.5 * logvars)
-        variance = std * std
-        rows, dims = np.ones(len(logvars)), np.ones(logvars.shape[1])
-        variances = variance @ dims
-        kl = 0.5 * (squares + variances - logvars @ dims - len(dims))
-        return cls(rows @ logvars, rows @ variance, rows @ std, float(kl.sum()), float(kl @ kl)), variances
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asks looks at the widths
+            std = np.exp(0.5 * logvars)
+            variance = std * std
+            rows, dims = np.ones(len(logvars)), np.ones(logvars.shape[1])
+            variances = variance @ dims
+            kl = 0.5 * (squares + variances - logvars @ dims - len(dims))
+            return cls(rows @ logvars, rows @ variance, rows @ std, float(kl.sum()), float(kl @ kl)), variances
 
     def merged(self, other: "PosteriorSums") -> "PosteriorSums":
         return PosteriorSums(
@@ -254,16 +257,21 @@ class _Summed:
             good = there & np.isfinite(squares)
             if logvars is not None:
                 good &= np.isfinite(logvars @ np.ones(logvars.shape[1]))
-        self.good.append(good)
         if not good.all():
             latents, squares = latents[good], squares[good]
             logvars = None if logvars is None else logvars[good]
-        self.squares.append(squares)
-        self.moments.absorb(_moments(latents))
         if logvars is not None and self.posterior is not None:
             sums, variances = PosteriorSums.of(squares, logvars)
+            narrow = variances < WIDEST
+            if not narrow.all():
+                good[good] = narrow
+                latents, squares, logvars = latents[narrow], squares[narrow], logvars[narrow]
+                sums, variances = PosteriorSums.of(squares, logvars)
             self.posterior = self.posterior.merged(sums)
             self.drawn.append(squares + variances)
+        self.good.append(good)
+        self.squares.append(squares)
+        self.moments.absorb(_moments(latents))
 
 
 class _Widened:

@@ -88,7 +88,9 @@ def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int, limits: L
     if fitted.spreads is None:
         fitted.spreads = yield from _measured(step, fitted)
     found = [_direction(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
-    return (yield from resampled(step, fitted, found)) if step.bootstrap else found
+    if step.bootstrap:
+        found = yield from resampled(step, fitted, found)
+    return found + _without_values(step, fitted, attributes)
 
 
 def _controls(step: FitStep, attributes: Sequence[str]) -> tuple[str, ...]:
@@ -106,6 +108,16 @@ def _columns(step: FitStep, attributes: Mapping[str, LabelType]) -> Passes[Any, 
         reason = f"more than {MAX_VALUES} values: one direction a value would be meaningless."
         raise JobError([Problem(f"{step.name}.attributes", name, reason, fix) for name in crowded])
     return columns_of(attributes, {name: sorted(counts[name]) for name in categories})
+
+
+def _without_values(step: FitStep, fitted: Fitted, attributes: Mapping[str, LabelType]) -> list[Direction]:
+    """A category of which no row has a value makes no columns: it gets one direction, which says so."""
+    seen = {column.label for column in fitted.columns}
+    status = FitStatus.NO_LABELS if fitted.everything.n else FitStatus.NO_ROWS
+    bare = Direction(
+        "", tuple(attributes), step.estimator, str(status), None, step.confidence, non_finite=fitted.non_finite
+    )
+    return [replace(bare, attribute=label) for label in attributes if label not in seen]
 
 
 # ----------------------------------------------------------------------------------------------- differences of means

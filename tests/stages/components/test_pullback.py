@@ -122,6 +122,11 @@ def test_a_codec_without_derivatives_is_refused() -> None:
         found_by(spec, spread_rows(5, 2), count=1)
 
 
+def test_one_row_has_a_spectrum_and_no_interval() -> None:
+    (told,) = [m for m in found_by(planted(), spread_rows(1, 6), count=1).measurements if m.metric == "local_pullback"]
+    assert told.value == pytest.approx(25) and (told.low, told.high, told.n) == (None, None, 1)
+
+
 def test_no_rows_have_no_metric() -> None:
     found = found_by(planted(), np.full((3, 6), np.nan), count=2)
     assert [d.status for d in found.directions] == ["no_rows"] * 2

@@ -72,6 +72,13 @@ def test_directions_carry_the_rows_spread_and_stop_at_the_rank() -> None:
     np.testing.assert_allclose(shares[:3], [4 / 7, 2 / 7, 1 / 7], rtol=1e-10)
 
 
+def test_without_rows_there_is_nothing_to_measure_a_direction_by() -> None:
+    matrix, _ = planted(6, [40, 20])
+    rows = [[latent_batch(np.full((3, 6), np.nan))]]
+    found, _ = carried(sefa(step(), ["style.0", "style.1"], OverLatents, matrix), rows)
+    assert {(d.status, d.sigma, d.vector, d.non_finite) for d in found.directions} == {("no_rows", None, None, 3)}
+
+
 def test_the_conv_vae_gives_its_stem_in_pytorchs_orientation() -> None:
     weights = weights_of()
     spec = ConvVAECodec(weights="somewhere", preprocess=Preprocess(size=(16, 16)))

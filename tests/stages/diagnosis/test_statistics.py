@@ -19,7 +19,7 @@ from stages.diagnosis import aggregate, neighbours
 from stages.diagnosis.codebook import about_codebook, codebook_use
 from stages.diagnosis.draws import normals
 from stages.diagnosis.norms import NormHistogram, norm_deviations, typicality
-from stages.diagnosis.posterior import active_units, collapsed, sensitivity_nats
+from stages.diagnosis.posterior import active_units, collapsed, sensitivity_nats, total_kl
 from stages.diagnosis.scan import Scan, Scanned
 from stages.diagnosis.scan import scan as scan_passes
 from stages.diagnosis.scores import Gaussian, Scale, Scores
@@ -160,12 +160,17 @@ def test_rows_that_are_not_finite_leave_first() -> None:
     assert (found.n, found.non_finite) == (47, 3)
     np.testing.assert_allclose(found.moments.z_mean, good.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.moments.z_variance, good.var(0, ddof=1), rtol=1e-10)
+    logvar[9, 2], logvar[11, 0] = 2000, 200  # finite, but no width of anything: exp of them is infinite, or its square is
+    wild = scan(z, logvar)
+    assert (wild.n, wild.non_finite) == (46, 4)
+    total = total_kl(wild)
+    assert total is not None and np.isfinite(total).all()
     nothing = scan(np.full((3, 4), np.nan))
     assert (nothing.n, nothing.non_finite, nothing.sample.rows()) == (0, 3, None)
 
 
 def test_kl_is_the_closed_form() -> None:
-    from stages.diagnosis.posterior import kl_per_dimension, posterior_std, total_kl
+    from stages.diagnosis.posterior import kl_per_dimension, posterior_std
 
     means, logvar = RNG.normal(size=(400, 3)) * [2, 1, 0], np.array([-2.0, 0.5, 0.0]) + 0.1 * RNG.normal(size=(400, 3))
     logvar[:, 2] = 0

@@ -82,6 +82,21 @@ def test_statuses_instead_of_nan(estimator: str) -> None:
     assert table.column("status").to_pylist() == ["ok", "no_labels", "single_class", "too_few"]
 
 
+@pytest.mark.parametrize("estimator", [*CLOSED, "logistic", "svm"])
+def test_a_category_that_no_row_has_is_not_passed_over(estimator: str) -> None:
+    latents, labels = faces(60)
+    columns = {"smiling": labels["smiling"], "hair": pa.nulls(60, pa.string())}
+    types: dict[str, Any] = {"smiling": "bool", "hair": "category"}
+    asked = {"estimator": estimator} | ({"l2": 1.0} if estimator in ("logistic", "svm") else {})
+    if estimator == "balanced_mean_difference":
+        asked["controls"] = ()
+    for boot in (None, 20):
+        assert only(batch_of(latents, columns), types, bootstrap=boot, **asked) == {"smiling": "ok", "hair": "no_labels"}
+    assert only(batch_of(latents, columns), {"hair": "category"}, **asked) == {"hair": "no_labels"}
+    nobody = batch_of(latents[:0], {name: values[:0] for name, values in columns.items()})
+    assert only(nobody, types, **asked) == {"smiling": "no_rows", "hair": "no_rows"}
+
+
 KEYS = {"key": "k", "name": "n", "dataset": "d", "space": "z", "fingerprint": "f", "run_id": "r", "at": 0}
 
 
