@@ -82,7 +82,7 @@ def read_latents(batch: pa.RecordBatch) -> Iterator[Block]:
 
 
 def _block(batch: pa.RecordBatch, columns: Sequence[Column], holdout: float) -> Block:
-    latents, finite = _finite_latents(batch.column("latent"))
+    latents, finite = finite_rows(batch.column("latent"))
     dropped = int(len(finite) - finite.sum())
     if dropped:
         latents, batch = latents[finite], batch.filter(pa.array(finite))
@@ -96,12 +96,14 @@ def latent_blocks(batch: pa.RecordBatch) -> Iterator[tuple[Latents, Bools]]:
     """Blocks of a batch with column `latent`: the finite rows (n, d), and which rows of the block those are (rows,)."""
     size = max(1, BLOCK_VALUES // batch.schema.field("latent").type.list_size)
     for start in range(0, batch.num_rows, size):
-        latents, finite = _finite_latents(batch.column("latent").slice(start, size))
+        latents, finite = finite_rows(batch.column("latent").slice(start, size))
         yield (latents if finite.all() else latents[finite]), finite
 
 
-def _finite_latents(column: pa.FixedSizeListArray) -> tuple[Latents, Bools]:
-    """All rows of a latent column in float32, and which are present and finite."""
+def finite_rows(column: pa.FixedSizeListArray | pa.ChunkedArray) -> tuple[Latents, Bools]:
+    """All rows of a latent column in float32 (n, d), and which are present and finite (n,)."""
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     latents = widen(matrix_of(column))
     return latents, _finite(latents) & column.is_valid().to_numpy(zero_copy_only=False)
 

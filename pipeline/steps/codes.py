@@ -1,9 +1,11 @@
 """Code-set steps: they decide which rows and which way, write the selection, and leave the codes to workers."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.code_set import CodeSet, OnCodec, select_draws, select_given, select_rows
 from pipeline.context import Context
@@ -31,6 +33,7 @@ from stages.code_sets.parents import LATENT, CodeStage
 from stages.code_sets.spread import CoordinateSpread, coordinate_moments
 from stages.code_sets.traverse import Traverse
 from stages.directions.effect import effect_length
+from stages.rows import finite_rows
 
 
 def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
     columns = stage.columns if isinstance(stage, Interpolate) else LATENT
     selection = _selection(step, ctx, parents, latents, version)
     if not selection.rows:
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
+        raise _too_few(step, stage.parents)
     ctx.started_step(step, total=selection.rows)
     name = str(step.name)
     ctx.code_sets[name] = CodeSet(name, stage, ctx.codec.latent, selection, latents, version, columns)
@@ -48,12 +51,19 @@ def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
     return {"rows": selection.rows, "strips": selection.rows * stage.strips, "frames": stage.frames}
 
 
+def _too_few(step: CodeSetStep, parents: int) -> JobError:
+    if parents < 2:
+        return JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
+    reason = f"too few rows are left: every strip is made of {parents} different images."
+    return JobError.one(f"{step.name}.where", step.where, reason, "loosen the filter, or raise the limit")
+
+
 def _stage(step: CodeSetStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
     match step:
         case TraverseStep():
             return _traverse(step, ctx, latents, version), None
         case InterpolateStep():
-            return _interpolate(step, ctx, latents, version), _pairs(step, latents, version)
+            return _interpolate(step, ctx, latents, version), _pairs(step, ctx, latents, version)
         case EditStep():
             return _edit(step, ctx, latents, version), None
         case AnalogyStep():
@@ -141,7 +151,7 @@ def stored_direction(name: str, ctx: Context) -> dict[str, Any]:
     return row
 
 
-def _pairs(step: InterpolateStep, latents: Table, version: int) -> Sequence[Sequence[str]]:
+def _pairs(step: InterpolateStep, ctx: Context, latents: Table, version: int) -> Sequence[Sequence[str]]:
     if step.sets is not None:
         return list(dict.fromkeys(step.sets))  # the same set twice would be one picture written twice
     clause = selection_clause(step, latents, version)
@@ -150,22 +160,33 @@ def _pairs(step: InterpolateStep, latents: Table, version: int) -> Sequence[Sequ
         case "random":
             return random_pairs(ids, count=step.count, seed=step.seed)
         case "nearest":
-            return nearest_pairs(ids, count=step.count, seed=step.seed, search=_Neighbours(latents, version, clause))
+            search = _Neighbours(latents, version, clause)
+            found = nearest_pairs(ids, count=step.count, seed=step.seed, search=search)
+            if search.alone:
+                ctx.notice(f"{step.name}: {search.alone} images passed over: without finite numbers none is nearest")
+            return found
         case given:
             return explicit_pairs(given)
 
 
 class _Neighbours:
-    """The search callback of `nearest_pairs`."""
+    """The search callback of `nearest_pairs`. `alone`: how many images had no neighbours, for want of finite latents."""
 
     def __init__(self, latents: Table, version: int, where: str | None) -> None:
         self._latents, self._version, self._where = latents, version, where
+        self.alone = 0
 
     def __call__(self, ids: Sequence[str], k: int) -> list[list[str]]:
-        column = self._latents.take(ids, ["latent"], version=self._version).column("latent").combine_chunks()
-        vectors = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(ids), -1)
-        found = (self._latents.search(v, k=k, where=self._where, version=self._version) for v in vectors)
-        return [table.column("id").to_pylist() for table in found]
+        vectors, finite = finite_rows(self._latents.take(ids, ["latent"], version=self._version).column("latent"))
+        self.alone += int((~finite).sum())
+        return [self._near(v, k) if good else [] for v, good in zip(vectors, finite, strict=True)]
+
+    def _near(self, vector: npt.NDArray[np.float32], k: int) -> list[str]:
+        found = self._latents.search(vector, k=k, where=self._where, version=self._version)
+        # Infinity is searched too, and is as far as can be.
+        return [
+            i for i, far in zip(found["id"].to_pylist(), found["_distance"].to_pylist(), strict=True) if isfinite(far)
+        ]
 
 
 def rows_of(parents: Sequence[Sequence[str]], latents: Table, version: int) -> list[list[int]]:

@@ -32,8 +32,9 @@ from stages.diagnosis.diagnosis import diagnosis, probe_batches
 from stages.diagnosis.evidence import Evidence, Limits, gather
 from stages.diagnosis.findings import about_rows
 from stages.diagnosis.probe import Probe
-from stages.diagnosis.scan import Scanned, finite_rows, scan
+from stages.diagnosis.scan import Scanned, scan
 from stages.diagnosis.scores import ANOMALY, MAHALANOBIS, RECONSTRUCTION, TYPICALITY, Scale, Scores
+from stages.rows import finite_rows
 
 if TYPE_CHECKING:
     from stages.codecs.base import Codec

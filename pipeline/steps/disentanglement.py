@@ -13,9 +13,8 @@ from schemas.measurements import OK
 from schemas.source import LabelType
 from schemas.steps import DisentanglementStep
 from schemas.tables import label_types
-from stages.columns import matrix_of
 from stages.row_hash import hash_ids
-from stages.rows import widen
+from stages.rows import finite_rows
 from stages.scores.disentangle import ScoreStatus, measure_disentanglement
 from stages.scores.factors import read_factors
 
@@ -37,8 +36,8 @@ def disentanglement(step: DisentanglementStep, ctx: Context) -> dict[str, Any]:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left.", "loosen the filter")
     ctx.started_step(step, total=len(ids))
     table = latents.take(ids, ["id", "latent", "labels"], version=version)
-    codes = widen(matrix_of(_whole(table.column("latent"))))
-    kept = np.flatnonzero(np.isfinite(codes).all(axis=1))
+    codes, finite = finite_rows(table.column("latent"))
+    kept = np.flatnonzero(finite)
     labels = _whole(table.column("labels")).take(pa.array(kept))
     hashes = hash_ids(_whole(table.column("id")).take(pa.array(kept)))
     factors = read_factors(labels, kinds, bins=step.bins)

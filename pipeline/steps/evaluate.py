@@ -169,7 +169,12 @@ def _readout(
 ) -> Readout:
     first = {edit.attribute: edit for edit in reversed(edits)}
     if step.readout == "direction":
-        return directions_readout({n: (e.vector, e.mean) for n, e in first.items() if n in (step.attributes or first)})
+        read = {n: (e.vector, e.mean) for n, e in first.items() if n in (step.attributes or first)}
+        if not read:
+            fix = f"name some of {', '.join(first)}, or leave `attributes` out"
+            reason = "readout: direction reads the directions' own attributes, and none of these is one."
+            raise JobError.one(f"{step.name}.attributes", list(step.attributes or ()), reason, fix)
+        return directions_readout(read)
     # Directions that no labels made have names of their own: what they move is asked of all labels.
     named = tuple(name for name in dict.fromkeys(e.attribute for e in edits) if _column(name, known) is not None)
     wanted = step.attributes or named or tuple(name for name in known if _column(name, known) is not None)
@@ -189,6 +194,9 @@ def _readout(
 
 def _needed_column(name: str, step: EvaluateStep, known: dict[str, LabelType]) -> Column:
     column = _column(name, known)
+    if column is None and known.get(name) == "category":
+        fix = f"name one value, such as `{name}=red`"
+        raise JobError.one(f"{step.name}.attributes", name, "is a category, and a score is of one value of it.", fix)
     if column is None:
         reason = "is no label, so no score can be fitted to it."
         fix = f"{did_you_mean(name, known)} Or use readout: direction, or a scorer of your own"

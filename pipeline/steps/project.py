@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline.context import Context
 from pipeline.measurements import store_measurements
@@ -19,14 +18,13 @@ from schemas.errors import JobError, Problem
 from schemas.measurements import Measurement
 from schemas.steps import ProjectStep
 from schemas.tables import is_computed
-from stages.columns import matrix_of
 from stages.components.over_latents import OverLatents
 from stages.components.principal import Limits, Principal, principal
 from stages.projection.columns import Positions, column_names, position_fields
 from stages.projection.maps import MIN_ROWS, Floats, MapSettings, mapped, missing_package, trust
 from stages.projection.strata import Strata
 from stages.row_hash import hash_ids
-from stages.rows import widen
+from stages.rows import finite_rows
 
 SAMPLE_VALUES = 2**25
 SHOWN = 1500
@@ -55,9 +53,8 @@ def project(step: ProjectStep, ctx: Context) -> dict[str, Any]:
         ctx.notice(f"{step.name}: {reason}; no map is drawn")
         return {"rows": found.n, "sampled": 0, "status": status}
     ids, groups = _sample(step, latents, clause, version, dim)
-    sample = _latents_of(ids, latents, version)
-    finite = np.asarray(np.isfinite(sample).all(axis=1))
-    ids, sample = [i for i, good in zip(ids, finite, strict=True) if good], sample[finite]
+    sample, finite = finite_rows(latents.take(ids, ["latent"], version=version).column("latent"))
+    ids, sample = [i for i, good in zip(ids, finite, strict=True) if good], sample[finite].astype(np.float64)
     axes = found.eigen.vectors[: found.eigen.rank]
     scores = (sample - found.mean) @ axes.T
     settings = MapSettings(step.neighbours, step.perplexity, step.seed)
@@ -112,12 +109,6 @@ def _sample(
     if step.by:
         group_of = {i: group for group, held in strata.groups.items() for _, i in held}
     return chosen, {i: group_of.get(i) for i in chosen}
-
-
-def _latents_of(ids: list[str], latents: Table, version: int) -> Floats:
-    column = latents.take(ids, ["latent"], version=version).column("latent").combine_chunks()
-    whole = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    return widen(matrix_of(whole)).astype(np.float64)
 
 
 def _write(step: ProjectStep, ctx: Context, positions: Positions) -> None:

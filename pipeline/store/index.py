@@ -143,7 +143,9 @@ def _measured(dataset: Any, settings: IndexSettings, spec: IndexStep) -> tuple[I
     column = vector_column(dataset.schema)
     ids = sample_ids(dataset, spec.recall_queries, salt="recall")
     found = pa.Table.from_batches(list(rows_with(dataset, ids, ["id", column])))
-    own, queries = found.column("id").to_pylist(), matrix(found.column(column))
+    asked = matrix(found.column(column))
+    finite = np.isfinite(asked).all(axis=1)
+    own, queries = found.column("id").filter(pa.array(finite)).to_pylist(), asked[finite]
     width = row_bytes(dataset.schema, ["id", column])
     scan = dataset.scanner(columns=["id", column], batch_size=batch_rows_for(width, 8192), batch_readahead=2)
     truth = exact_neighbours(scan.to_batches(), queries, own, column=column, k=K, metric=settings.metric)

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stages.columns import matrix_of
+
 TIE = 1e-6
 """Relative difference of distances that counts as equal: rounding of float32 search."""
 
@@ -24,10 +26,12 @@ class Neighbours:
 
 
 def matrix(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """A FixedSizeList column as (n, d) float64."""
+    """A FixedSizeList column as (n, d) float64; null rows are NaN."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float64).reshape(len(array), array.type.list_size)
+    rows = np.asarray(matrix_of(array), np.float64)
+    if array.null_count:
+        rows = np.where(array.is_valid().to_numpy(zero_copy_only=False)[:, None], rows, np.nan)
+    return rows
 
 
 def exact_neighbours(
@@ -48,7 +52,8 @@ def exact_neighbours(
     names = np.empty((len(queries), 0), object)
     for batch in batches:
         ids = np.array(batch.column("id").to_pylist(), object)
-        near = distances(queries, matrix(batch.column(column)), metric)
+        with np.errstate(invalid="ignore"):  # rows that are not finite are nobody's neighbours: `_within` drops them
+            near = distances(queries, matrix(batch.column(column)), metric)
         near[np.asarray(own, object)[:, None] == ids[None, :]] = np.inf
         best = np.concatenate([best, near], axis=1)
         names = np.concatenate([names, np.broadcast_to(ids, near.shape)], axis=1)

@@ -43,7 +43,7 @@ def failed(estimator: str, names: Sequence[str], rows: Rows, status: FitStatus) 
     """No component can be found on these rows."""
     message = f"{rows.non_finite} rows with a non-finite latent left out" if rows.non_finite else None
     bare = Direction("", (), estimator, str(status), message, None, n=rows.n, non_finite=rows.non_finite)
-    return Found(tuple(replace(bare, attribute=name) for name in names), _counts(rows, str(status)))
+    return Found(tuple(replace(bare, attribute=name) for name in names), counts(rows, str(status)))
 
 
 def direction(
@@ -98,7 +98,7 @@ def measured(
 ) -> tuple[Measurement, ...]:
     """Value and share of `total` of every component, and the counts. `estimated`: values come from the rows."""
     n = rows.n if estimated else None
-    found = list(_counts(rows, "ok"))
+    found = list(counts(rows, "ok"))
     for i, name in enumerate(names[: len(eigen.values)]):
         value = max(float(eigen.values[i]), 0.0)
         status, message = words(eigen, i, n=n)
@@ -109,7 +109,8 @@ def measured(
     return tuple(found)
 
 
-def _counts(rows: Rows, status: str) -> tuple[Measurement, ...]:
+def counts(rows: Rows, status: str) -> tuple[Measurement, ...]:
+    """How many rows there are, and how many were left out."""
     return (
         Measurement("rows", float(rows.n), n=rows.n, status=status),
         Measurement("non_finite", float(rows.non_finite), n=rows.n + rows.non_finite),

@@ -336,14 +336,3 @@ def _moments(wide: Floats) -> Moments:
     if (scatter < FAR * squares).any():
         return Moments.of(wide, full=False)
     return Moments(n, mean, np.zeros(dim), scatter, np.zeros((dim, 0)), np.zeros((0, 0)))
-
-
-def finite_rows(column: pa.FixedSizeListArray) -> tuple[Latents, npt.NDArray[np.bool_]]:
-    """(rows, d) float32, and which rows are there and finite."""
-    values = widen(matrix_of(column))
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = values @ np.ones(values.shape[1], np.float32)
-    good = np.asarray(np.isfinite(sums))
-    if not good.all():
-        good = np.asarray(np.isfinite(values).all(axis=1))
-    return values, good & column.is_valid().to_numpy(zero_copy_only=False)

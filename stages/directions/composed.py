@@ -14,7 +14,7 @@ from schemas.measurements import Measurement
 from schemas.steps import ComposeStep
 from stages.attributes import Floats
 from stages.components.along import Along
-from stages.components.found import Rows
+from stages.components.found import Rows, counts
 from stages.components.over_latents import OverLatents
 from stages.directions.compose import Basis, Dependent, dependent_rows, lowdin, project_out
 from stages.directions.direction import Direction, FitStatus
@@ -53,15 +53,16 @@ class _Made:
 
 def compose(step: ComposeStep, targets: Sequence[Parent], against: Sequence[Parent]) -> Passes[Any, Composed]:
     """One pass, for the mean of the rows and their spread along the new directions; none where there is no new direction."""
-    made = _combine(step, targets, against)
+    made, told = _combine(step, targets, against), _condition([*targets, *against])
     good = [m.vector / np.linalg.norm(m.vector) for m in made if m.vector is not None]
     rows = Rows(0, 0, np.zeros(0), np.zeros(0))
     if good:
         counted = yield OverLatents(Along(np.stack(good)))
         rows = counted.state.rows(non_finite=counted.non_finite)
+        told += counts(rows, str(FitStatus.OK if rows.n else FitStatus.NO_ROWS))
     estimator = f"compose:{step.method}"
     everyone = tuple(p.name for p in (*targets, *against))
-    directions, told, at = [], [*_condition([*targets, *against])], 0
+    directions, at = [], 0
     for parent, one in zip(targets, made, strict=True):
         bare = _bare(parent, everyone, estimator, one)
         if one.vector is not None and rows.n == 0:

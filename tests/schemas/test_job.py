@@ -145,7 +145,10 @@ def test_an_override_that_leads_nowhere_is_named(path: str, message: str) -> Non
             "source.labels.types.a = 'boolean': no such choice. Fix: did you mean `bool`? Known: bool, category, float",
         ),
         ({"codec__family": "conv_vea"}, "codec.family = 'conv_vea': no such family. Fix: did you mean `conv_vae`?"),
-        ({"codec__family": ...}, "codec.family: missing. Fix: add `family: …`, one of linear, sphere, patches, conv_vae"),
+        (
+            {"codec__family": ...},
+            "codec.family: missing. Fix: add `family: …`, one of linear, sphere, patches, conv_vae",
+        ),
         ({"codec__weights": ...}, "codec.weights: missing. Fix: add `weights: …` (folder URL written by the train"),
         ({"codec__preprocess": {"size": 0}}, "codec.preprocess.size = 0: sides must be from 1 to 8192 pixels."),
         ({"codec__preprocess": {"size": [1, 2, 3]}}, "codec.preprocess.size = [1, 2, 3]: too many items: at most 2."),

@@ -160,7 +160,10 @@ def test_rows_that_are_not_finite_leave_first() -> None:
     assert (found.n, found.non_finite) == (47, 3)
     np.testing.assert_allclose(found.moments.z_mean, good.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.moments.z_variance, good.var(0, ddof=1), rtol=1e-10)
-    logvar[9, 2], logvar[11, 0] = 2000, 200  # finite, but no width of anything: exp of them is infinite, or its square is
+    logvar[9, 2], logvar[11, 0] = (
+        2000,
+        200,
+    )  # finite, but no width of anything: exp of them is infinite, or its square is
     wild = scan(z, logvar)
     assert (wild.n, wild.non_finite) == (46, 4)
     total = total_kl(wild)

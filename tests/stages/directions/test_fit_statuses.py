@@ -91,7 +91,10 @@ def test_a_category_that_no_row_has_is_not_passed_over(estimator: str) -> None:
     if estimator == "balanced_mean_difference":
         asked["controls"] = ()
     for boot in (None, 20):
-        assert only(batch_of(latents, columns), types, bootstrap=boot, **asked) == {"smiling": "ok", "hair": "no_labels"}
+        assert only(batch_of(latents, columns), types, bootstrap=boot, **asked) == {
+            "smiling": "ok",
+            "hair": "no_labels",
+        }
     assert only(batch_of(latents, columns), {"hair": "category"}, **asked) == {"hair": "no_labels"}
     nobody = batch_of(latents[:0], {name: values[:0] for name, values in columns.items()})
     assert only(nobody, types, **asked) == {"smiling": "no_rows", "hair": "no_rows"}

@@ -1,0 +1,111 @@
+"""Latents that are not finite, or null, in the table: every step leaves them out and says how many; none stops or guesses."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.run import RunResult, run_job
+from pipeline.store.store import Store
+from schemas.errors import JobError
+from schemas.job import parse_job
+from tests.jobs import job_data, make_images
+
+COUNT = 80
+BAD = {3: np.nan, 10: np.inf, 25: -np.inf, 40: None, 41: None}
+"""Row of the table → what one of its numbers became; None: the whole latent is null."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_images(tmp_path_factory.mktemp("bad"), COUNT)
+    run(folder, {"stage": "encode"}, {"stage": "fit", "attributes": ["bright", "round"]})
+    table = lance.dataset(str(next((folder / "store").glob("*.latents.*.lance"))))
+    rows = table.to_table()
+    field = rows.schema.field("latent")
+    z = np.array(rows["latent"].to_pylist(), np.float32)
+    for row, bad in BAD.items():
+        z[row, row % 8] = 1e30 if bad is None else bad
+    missing = pa.array([BAD.get(row, 0.0) is None for row in range(COUNT)])
+    column = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), type=field.type, mask=missing)
+    spoilt = rows.set_column(rows.schema.names.index("latent"), field, column)
+    table.merge_insert("id").when_matched_update_all().execute(spoilt)
+    return folder
+
+
+def run(folder: Path, *steps: dict[str, Any]) -> RunResult:
+    return run_job(parse_job(job_data(folder, folder / "store", steps=list(steps))), report=lambda event: None)
+
+
+def measured(folder: Path, result: RunResult) -> list[dict[str, Any]]:
+    table = Store.open(str(folder / "store")).measurements()
+    return [r for b in table.scan(where=f"run_id = '{result.run_id}'") for r in b.to_pylist()]
+
+
+STEPS: dict[str, dict[str, Any]] = {
+    "fit": {"attributes": ["bright"], "bootstrap": 20},
+    "components": {"count": 2},
+    "compose": {"directions": ["bright", "round"], "method": "lowdin"},
+    "diagnose": {"decodes": 16, "sample": 100},
+    "evaluate": {"directions": ["bright"], "replicates": 20, "strengths": [1]},
+    "disentanglement": {"scores": ["mig", "irs"], "permutations": 2},
+    "project": {"methods": ["pca"]},
+}
+COUNTED = {"diagnose": "non_finite", "evaluate": "left_out", "disentanglement": "non_finite", "project": "non_finite"}
+
+
+@pytest.mark.parametrize("stage", STEPS)
+def test_every_step_leaves_them_out_and_counts_them(folder: Path, stage: str) -> None:
+    result = run(folder, {"stage": stage, **STEPS[stage]})
+    found = measured(folder, result)
+    table = Store.open(str(folder / "store")).directions()
+    made = [r for b in table.scan(where=f"run_id = '{result.run_id}'") for r in b.to_pylist()]
+    if stage in COUNTED:
+        assert result.steps[stage][COUNTED[stage]] == len(BAD)
+    elif stage == "fit":
+        assert "5 rows with a non-finite latent left out" in made[0]["message"]
+    else:
+        assert [m["value"] for m in found if m["metric"] == "non_finite"] == [len(BAD)]
+    assert all(math.isfinite(v) for r in made for v in (*r["vector"], *r["mean"], r["sigma"]))
+    numbers = [m[f] for m in found for f in ("value", "low", "high") if m[f] is not None]
+    assert numbers and all(map(math.isfinite, numbers))
+
+
+def test_nearest_pairs_pass_them_over_and_say_so(folder: Path) -> None:
+    result = run(folder, {"stage": "interpolate", "pairs": "nearest", "count": 70})
+    counts = result.steps["interpolate"]
+    assert counts["notices"] == ["interpolate: 5 images passed over: without finite numbers none is nearest"]
+    rendered = run(
+        folder,
+        {"stage": "interpolate", "pairs": "nearest", "count": 70, "frames": 2},
+        {"stage": "render", "to": str(folder / "out"), "layout": "image"},
+    )
+    assert rendered.steps["render"]["failed"] == 0
+
+
+def test_an_index_is_measured_on_rows_that_can_be_asked_for(folder: Path) -> None:
+    counts = run(folder, {"stage": "index", "kind": "ivf_flat"}).steps["index"]
+    assert (counts["queries"], counts["recall"]) == (COUNT - len(BAD), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"stage": "interpolate", "pairs": "nearest", "where": "width > 9999"}, "too few rows are left"),
+        ({"stage": "interpolate", "limit": 1}, "made of 2 different images"),
+        ({"stage": "analogy", "limit": 2}, "made of 3 different images"),
+        ({"stage": "traverse", "directions": ["bright"], "where": "width > 9999"}, "no row is left"),
+        ({"stage": "sample", "limit": 1}, "two rows with finite latents; there are 1"),
+        (
+            {"stage": "evaluate", "directions": ["bright"], "readout": "direction", "attributes": ["round"]},
+            "name some of bright",
+        ),
+    ],
+)
+def test_too_little_to_work_on_is_told_with_what_is_needed(folder: Path, step: dict[str, Any], said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        run(folder, step)
