@@ -54,12 +54,12 @@ def project(step: ProjectStep, ctx: Context) -> dict[str, Any]:
         return {"rows": found.n, "sampled": 0, "status": status}
     ids, groups = _sample(step, latents, clause, version, dim)
     sample, finite = finite_rows(latents.take(ids, ["latent"], version=version).column("latent"))
-    ids, sample = [i for i, good in zip(ids, finite, strict=True) if good], sample[finite].astype(np.float64)
+    ids, latent = [i for i, good in zip(ids, finite, strict=True) if good], sample[finite].astype(np.float64)
     axes = found.eigen.vectors[: found.eigen.rank]
-    scores = (sample - found.mean) @ axes.T
+    scores = (latent - found.mean) @ axes.T
     settings = MapSettings(step.neighbours, step.perplexity, step.seed)
     # One worker draws all maps, so that a driver without cores or memory to spare stays one.
-    maps = dict(ctx.executor.stream(partial(_maps, step.methods, scores, sample, settings)))
+    maps = dict(ctx.executor.stream(partial(_maps, step.methods, scores, latent, settings)))
     _write(
         step,
         ctx,

@@ -1,0 +1,158 @@
+"""Each number of an evaluation against its definition, written out again, where the ordinary cases cannot tell two definitions apart.
+
+Bent responses, uneven grids, edits that do nothing or the opposite, slices of several labels, groups: what a codec of known
+effects (test_effects.py) never shows.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.measurements import Measurement
+from stages.attributes import Column
+from stages.evaluation.bake_off import bake_off
+from stages.evaluation.design import Design, Edit, Slice
+from stages.evaluation.effects import Effects
+from stages.evaluation.features import Layout, identity_features, no_features, picture_features, score_features
+from stages.evaluation.questions import questions
+from stages.evaluation.replicates import Results
+from stages.evaluation.slices import slices
+
+N, GRID = 40, (-1.0, 0.5, 3.0)
+AXES = np.eye(4)
+
+
+def edit(name: str, at: int) -> Edit:
+    return Edit(name, name, "ols", AXES[at], np.zeros(4), 1.0)
+
+
+EDITS = (edit("a", 0), edit("b", 1))
+
+
+def design(**changes: Any) -> Design:
+    return Design(
+        **{"edits": EDITS, "strengths": GRID, "unit": "latent", "attributes": ("a", "b"), "replicates": 40} | changes
+    )
+
+
+def results(asked: Design, deltas: np.ndarray, *, member: np.ndarray | None = None, weights: Any = None) -> Results:
+    """Of N images whose scores change by `deltas` (n, edits, strengths, scores); `member` (n, slices)."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((N, 1, len(asked.attributes)))
+    scores = np.concatenate([base, base + deltas.reshape(N, -1, len(asked.attributes))], axis=1)
+    origin = base[:, 0].mean(axis=0)
+    found = score_features(asked, scores, origin, np.zeros((N, 0)) if member is None else member.astype(float))
+    found |= no_features(asked, ["identity", "inside", "change", "moving", "step_ratio", "bend"], N)
+    layout = Layout.of(asked)
+    if weights is None:
+        weights = rng.poisson(1, (asked.replicates, N))
+    sums = np.vstack([np.ones(N), weights]) @ layout.pack(found, N)
+    return Results(asked, Effects(sums, origin, rows=N), 0.95)
+
+
+def responses(rng: np.random.Generator, *, bent: float = 0.0, still: bool = False) -> np.ndarray:
+    """(n, 2, strengths, 2): each edit's own score answers by a slope of the image's own, bent by α²; the others by noise."""
+    alphas = np.array(GRID)
+    own = rng.uniform(0.5, 2, (N, 2, 1)) * alphas + bent * rng.uniform(0.5, 1, (N, 2, 1)) * alphas**2
+    deltas = 0.05 * rng.standard_normal((N, 2, len(GRID), 2))
+    for i in range(2):
+        deltas[:, i, :, i] = 0 if still and i == 0 else own[:, i]
+    return deltas
+
+
+def by(found: Any) -> dict[tuple[str, str, str], Measurement]:
+    return {(m.metric, m.subject, m.target): m for m in found}
+
+
+def value(found: dict[tuple[str, str, str], Measurement], *key: str) -> float:
+    number = found[key].value  # type: ignore[index]
+    assert number is not None
+    return number
+
+
+def test_linearity_and_curvature_of_a_bent_response() -> None:
+    deltas = responses(np.random.default_rng(1), bent=0.6)
+    found = by(questions(results(design(), deltas), false_discoveries=0.05))
+    alphas, own = np.array(GRID), deltas[:, 0, :, 0]
+    residual = [d - alphas * (alphas @ d) / (alphas @ alphas) for d in own]
+    r2 = 1 - np.square(residual).sum() / np.square(own).sum()
+    assert r2 < 0.97
+    assert value(found, "linearity", "a", "a") == pytest.approx(r2)
+    line, square = np.linalg.lstsq(np.stack([alphas, alphas**2], axis=1), own.mean(axis=0), rcond=None)[0]
+    assert value(found, "curvature", "a", "a") == pytest.approx(square * 3 / line)
+
+
+def test_an_edit_that_does_nothing_hits_nobody_and_goes_back_on_nobody() -> None:
+    deltas = responses(np.random.default_rng(2), still=True)
+    found = by(questions(results(design(), deltas), false_discoveries=0.05))
+    assert value(found, "hit_rate", "a", "a") == 0
+    assert value(found, "monotonicity", "a", "a") == 1
+    assert value(found, "hit_rate", "b", "b") == 1
+    assert found["linearity", "a", "a"].value is None
+
+
+def test_smoothness_takes_steps_by_their_strength() -> None:
+    """A picture that changes evenly with α on an uneven grid: one speed, no bend. And one that turns off halfway."""
+    asked = design(edits=EDITS[:1])
+    even, turned = torch.zeros(1, 4, 2, 2, 3, dtype=torch.uint8), torch.zeros(1, 4, 2, 2, 3, dtype=torch.uint8)
+    for at, alpha in enumerate((0.0, *GRID)):
+        even[:, at, 0, 0, 0] = int(100 + 40 * alpha)
+        turned[:, at, 0, 0, 0] = int(100 + 40 * min(alpha, 0.5))
+        turned[:, at, 0, 0, 1] = int(40 * max(alpha - 0.5, 0))
+    straight, bent = (picture_features(asked, p) for p in (even, turned))
+    assert straight["step_ratio"][0, 0] == pytest.approx(1) and straight["bend"][0, 0] == pytest.approx(0, abs=1e-5)
+    assert bent["step_ratio"][0, 0] == pytest.approx(1)
+    # Three speeds of 40 grey levels a unit, two turns between them: none, and one of a right angle.
+    assert bent["bend"][0, 0] == pytest.approx(np.sqrt(2) / 2, rel=1e-3)
+
+
+def test_identity_leaves_out_the_edits_own_direction_and_is_about_the_mean() -> None:
+    rng = np.random.default_rng(3)
+    mean = np.array([5.0, -3, 2, 1])
+    asked = design(edits=(Edit("a", "a", "ols", AXES[0], mean, 1.0),), strengths=(1.0,))
+    encoded = rng.standard_normal((6, 2, 4)) + mean
+    found = identity_features(asked, encoded)["identity"][:, 0, 0]
+    here, there = (encoded[:, k, 1:] - mean[1:] for k in (0, 1))
+    expected = (here * there).sum(1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_slice_is_held_against_the_others_of_its_own_label() -> None:
+    rng = np.random.default_rng(4)
+    deltas = responses(rng)
+    cap, old = rng.random(N) < 0.5, rng.random(N) < 0.3
+    deltas[cap, 0, :, 0] *= 0.2
+    sliced = tuple(
+        Slice(f"{name}={h}", Column(name, name, "bool"), holds=h) for name in ("cap", "old") for h in (True, False)
+    )
+    found = results(design(slices=sliced), deltas, member=np.stack([cap, ~cap, old, ~old], axis=1))
+    told = by(slices(found, false_discoveries=0.05))
+    alphas, sigma = np.array(GRID), found.sigma[0, 0]
+    slope = deltas[:, 0, :, 0] @ alphas / (alphas @ alphas) / sigma
+    for name, inside in (("cap=True", cap), ("old=True", old)):
+        assert value(told, "slice_effect", "a", name) == pytest.approx(slope[inside].mean())
+        gap = slope[inside].mean() - slope[~inside].mean()
+        assert value(told, "slice_interaction", "a", name) == pytest.approx(gap)
+
+
+def test_the_bake_off_gives_nothing_to_an_edit_that_goes_the_wrong_way() -> None:
+    rng = np.random.default_rng(5)
+    rivals = (edit("good", 0), edit("wrong", 1))
+    rivals = tuple(Edit(e.name, "a", e.estimator, e.vector, e.mean, 1.0) for e in rivals)
+    deltas = responses(rng)
+    deltas[:, 1] = -deltas[:, 0]
+    found = by(bake_off(results(design(edits=rivals), deltas)))
+    assert value(found, "bake_off", "good", "a") > 0.9
+    assert value(found, "bake_off", "wrong", "a") == 0
+
+
+def test_few_groups_have_no_interval_however_many_images() -> None:
+    """Forty images of five people are five: the weights of a person's images are one number."""
+    weights = np.repeat(np.random.default_rng(6).poisson(1, (400, 5)), N // 5, axis=1)
+    deltas = responses(np.random.default_rng(7))
+    found = by(questions(results(design(replicates=400), deltas, weights=weights), false_discoveries=0.05))
+    assert (found["effect", "a", "a"].low, found["effect", "a", "a"].high) == (None, None)
+    alone = by(questions(results(design(replicates=400), deltas), false_discoveries=0.05))
+    assert alone["effect", "a", "a"].low is not None
