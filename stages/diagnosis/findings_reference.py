@@ -9,7 +9,7 @@ from schemas.measurements import Measurement
 from stages.diagnosis import aggregate
 from stages.diagnosis.evidence import PRIOR, Evidence
 from stages.diagnosis.findings import spread
-from stages.diagnosis.neighbours import Overlap, coverage_map, overlap
+from stages.diagnosis.neighbours import FEWEST_DRAWS, Overlap, coverage_map, overlap
 from stages.diagnosis.probe import CODE, DRAW
 
 NATS_A_DIMENSION = 0.1
@@ -157,7 +157,7 @@ def _against_expected(
 def _map(evidence: Evidence, found: Overlap) -> Iterator[Measurement]:
     seen = coverage_map(evidence.small, evidence.draws)
     holes = int(seen.holes.sum())
-    cells = int((seen.draws >= 5).sum())
+    cells = int((seen.draws >= FEWEST_DRAWS).sum())
     worst = np.argsort(found.gap)[::-1][:WORST]
     yield Measurement(
         "hole_cells",
@@ -165,7 +165,7 @@ def _map(evidence: Evidence, found: Overlap) -> Iterator[Measurement]:
         target=evidence.reference,
         n=cells,
         unit="cells",
-        message=f"among {cells} cells with draws; the two axes carry {seen.explained:.0%} of the variance",
+        message=f"among {cells} cells with {FEWEST_DRAWS} draws or more; the two axes carry {seen.explained:.0%} of the variance",
         detail=json.dumps(
             {
                 "codes": seen.codes.tolist(),

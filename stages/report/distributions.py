@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from stages.diagnosis.neighbours import is_hole
 from stages.report.figures import plain, share, ticks
 from stages.report.markup import Markup, tag
 
@@ -81,7 +82,7 @@ def coverage_grid(title: str, codes: Sequence[Sequence[int]], draws: Sequence[Se
     for y in range(size):
         for x in range(size):
             code, draw = codes[y][x], draws[y][x]
-            hole = draw >= 5 and 10 * code < draw
+            hole = is_hole(code, draw)
             if code or hole:
                 told = f"{code} codes, {draw} draws"
                 shade = None if hole else f"opacity:{0.15 + 0.85 * (code / top) ** 0.5:.2f}"

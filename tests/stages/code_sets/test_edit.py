@@ -141,6 +141,17 @@ def test_a_mask_keeps_what_lies_outside_and_set_points_are_reached_inside_it(mod
         np.testing.assert_allclose(codes @ named[1].vector, -2.0, atol=1e-5)
 
 
+def test_set_points_are_reached_where_every_change_has_a_mask_of_its_own():
+    z = latents(5, LAYERED)
+    named = [direction(name, 7 + i, spec=LAYERED) for i, name in enumerate("abc")]
+    changes = (to("a", 1, layers=(0, 2)), to("b", -1, layers=(1, 4)), to("c", 0.5))
+    (codes,) = edited(
+        edit(*changes, spec=LAYERED, directions=named, mode="set_projection", parts=(1,)), z, LAYERED
+    ).swapaxes(0, 1)
+    reached = codes @ np.stack([d.vector for d in named]).T
+    np.testing.assert_allclose(reached, np.tile([2.0, -2.0, 1.0], (5, 1)), atol=1e-5)
+
+
 def test_one_direction_is_a_traversal():
     z = latents()
     for mode in ("add", "set_projection"):

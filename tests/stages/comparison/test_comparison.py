@@ -167,6 +167,22 @@ def test_a_direction_the_new_space_lacks_is_none() -> None:
     assert port(lost, found.alignment, **facts) is None
 
 
+def test_the_score_of_a_direction_that_is_half_lost_is_that_of_what_is_left() -> None:
+    """Rows that the new space can hold keep their score, although the carried direction is shorter than one."""
+    x, y, _ = spaces(d=4, other=5)
+    found, _ = compared(x, y)
+    aligned = found.alignment
+    assert aligned and found.everything and found.held_out
+    old = np.full(5, 5**-0.5)
+    facts = {"everything": found.everything, "held_out": found.held_out, "raw_norm": 2.0, "intercept": 0.7}
+    ported = port(old, aligned, **facts)  # type: ignore[arg-type]
+    assert ported is not None and ported.raw_norm is not None and ported.intercept is not None
+    assert 0.3 < ported.kept < 0.97
+    held = aligned.y_mean + np.random.default_rng(3).standard_normal((20, 4)) @ aligned.rotation.T
+    scores = ported.raw_norm * (aligned(held) + aligned.x_mean) @ ported.vector + ported.intercept
+    np.testing.assert_allclose(scores, 2.0 * held @ old + 0.7, rtol=1e-9)
+
+
 def test_what_cannot_be_compared_says_why() -> None:
     x, y, _ = spaces()
     assert compared(np.full_like(x, np.nan), y)[0].status == "no_rows"

@@ -9,7 +9,7 @@ from stages.report.diagnosis import diagnosis
 from stages.report.measured import measured
 
 NORM = {"edges": [0.0, 1.0, 2.0, 3.0], "rows": [0, 5, 2], "expected": [1.0, 4.0, 2.0], "root_d": 1.7}
-MAP = {"codes": [[4, 0], [0, 9]], "draws": [[4, 9], [0, 6]], "edges": [[0, 1, 2]] * 2,
+MAP = {"codes": [[4, 0], [0, 9]], "draws": [[4, 15], [0, 6]], "edges": [[0, 1, 2]] * 2,
        "worst": [{"draw": 1, "gap": 3.5, "nearest": "<b>.png"}]}  # fmt: skip
 ROWS = (
     Measurement(
