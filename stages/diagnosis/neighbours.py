@@ -137,7 +137,7 @@ class CoverageMap:
 
     @property
     def holes(self) -> npt.NDArray[np.bool_]:
-        return is_hole(self.codes, self.draws)
+        return np.asarray(is_hole(self.codes, self.draws))
 
 
 FEWEST_DRAWS = 12
