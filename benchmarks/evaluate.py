@@ -1,7 +1,8 @@
-"""Where the time of an evaluation goes: 8 edits × 4 strengths of conv_vae pictures (64×64), 200 bootstrap replicates.
+"""Where the time of an evaluation goes: 8 edits × 4 strengths of conv_vae pictures (64×64), 200 bootstrap replicates, fidelity.
 
-Decoding must take 80 % of it where the scorer costs nothing much. With `reencode` every picture is also encoded, which is a
-model's work too and stands beside it. The answer is held against a plain loop over images: same effects to rounding.
+All of it counts: decoding, scoring, statistics, features, and the numbers made of them at the end. Decoding must take 80 % where
+the scorer costs little, and 80 % of all but the scorer's own model where the scorer is `reencode`, which encodes every picture
+again. The answer is held against a plain loop over images: same effects to rounding.
 """
 
 import argparse
@@ -16,9 +17,11 @@ from benchmarks.results import Result, report
 from schemas.codec import ConvVAECodec, Preprocess
 from stages.codecs.factory import open_codec
 from stages.codecs.weights import Weights
-from stages.evaluation.design import Design, Edit
+from stages.evaluation.design import Design, Edit, Fidelity
 from stages.evaluation.effects import Evaluation
+from stages.evaluation.fidelity import fidelity
 from stages.evaluation.models import CodecSource
+from stages.evaluation.questions import questions
 from stages.evaluation.readout import Readout
 from stages.evaluation.replicates import Results
 from tests.codec_cases import weights_of
@@ -26,6 +29,8 @@ from tests.labelled import batch_of
 
 DIM, EDITS, STRENGTHS = 32, 8, (-2.0, -1.0, 1.0, 2.0)
 ROUNDS = 3
+IMAGES = 500
+"""What the step's `fidelity_images` is where nothing is said."""
 SPEC = ConvVAECodec(weights="here", preprocess=Preprocess(size=64))
 DECODING = 0.8
 AGREES = 1e-4
@@ -51,20 +56,31 @@ def main() -> None:
         )
         for _ in range(ROUNDS)
     ]
-    _, found, stage = evaluated(weights, half.slice(0, 50))
+    _, found, stage = evaluated(weights, half)
     wrong = distance(weights, found, half.slice(0, 50), stage)
     assert wrong < AGREES, f"effects differ by {wrong} σ from a plain loop's"
-    share = {kind: float(np.median([r[1][kind] / r[1]["all"] for r in rounds])) for kind in rounds[0][1]}
-    decoding = float(np.median([r[0]["decode"] / r[0]["all"] for r in rounds]))
+    cheap, again = (
+        {kind: float(np.median([r[i][kind] / r[i]["all"] for r in rounds])) for kind in rounds[0][i]} for i in range(2)
+    )
     growth = float(np.median([r[2]["all"] / r[1]["all"] for r in rounds]))
     seconds = [float(np.median([r[i]["all"] for r in rounds])) for i in range(2)]
+    rest = "statistics {statistics:.1%}, features {fidelity:.1%}, numbers at the end {numbers:.1%}"
     results = [
-        Result("decoding, own scorer", decoding, ">=", DECODING, f"{seconds[0]:.1f} s"),
+        Result("decoding, of all time, a cheap scorer", cheap["decode"], ">=", DECODING, f"{seconds[0]:.1f} s"),
         Result(
-            "decoding and encoding, reencode", share["decode"] + share["score"], ">=", DECODING, f"{seconds[1]:.1f} s"
+            "decoding and scorer, a cheap scorer", cheap["decode"] + cheap["score"], None, None, rest.format(**cheap)
         ),
-        Result("decoding alone, reencode", share["decode"], None, None, "the scorer encodes every picture again"),
-        Result("statistics, reencode", share["statistics"], None, None, "features, pixels, bootstrap"),
+        Result(
+            "decoding, of all but the scorer's model, reencode",
+            again["decode"] / (1 - again["score"]),
+            ">=",
+            DECODING,
+            f"{seconds[1]:.1f} s",
+        ),
+        Result("decoding and scorer, reencode", again["decode"] + again["score"], ">=", DECODING, rest.format(**again)),
+        Result(
+            "decoding, of all time, reencode", again["decode"], None, None, "the scorer encodes every picture again"
+        ),
         Result("twice the rows, times the time", growth, "<=", 2.1),
         Result("peak memory, GB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "<=", 2.0),
         Result("difference from a plain loop, σ", wrong, "<=", AGREES),
@@ -80,14 +96,18 @@ def evaluated(
     axes = np.eye(DIM)
     edits = tuple(Edit(f"a{i}", f"a{i}", "ols", axes[i], np.zeros(DIM), 1.0) for i in range(EDITS))
     readout = None if scorer else Readout(names, axes[:EDITS], np.zeros(EDITS), {})
-    design = Design(edits, STRENGTHS, "latent", names, readout, identity=scorer is None)
+    looked = Fidelity("pixel_moments", {}, IMAGES)
+    design = Design(edits, STRENGTHS, "latent", names, readout, identity=scorer is None, fidelity=looked)
     stage = Evaluation(design, CodecSource(SPEC, lambda: weights, allow_code=True), scorer=scorer)
     stage.open("cpu")
     stage.add(stage.start(), batch.slice(0, 8))  # the first batch pays for what is made once
     started = time.perf_counter()
     state = stage.add(stage.start(), batch)
-    seconds = {**state.seconds, "all": time.perf_counter() - started}
-    return seconds, Results(design, state, 0.95), stage
+    passed = time.perf_counter()
+    found = Results(design, state, 0.95)
+    assert all(m.status == "ok" for m in (*questions(found, false_discoveries=0.05), *fidelity(found)) if m.target)
+    ended = time.perf_counter()
+    return {**state.seconds, "numbers": ended - passed, "all": ended - started}, found, stage
 
 
 def distance(weights: Weights, whole: Results, batch: pa.RecordBatch, stage: Evaluation) -> float:

@@ -9,7 +9,6 @@ Intervals: delete-a-group jackknife (Kott 2001). Images are dealt into groups by
 each distance is made again without one group, and t of (groups − 1) degrees times the spread gives the interval.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from stages.moments import Floats, Moments
-from stages.scores.frechet import Root
+from stages.moments import Floats
+from stages.scores.frechet import gaussian_distance, root
 from stages.scores.kernel_distance import kernel
 
 GROUPS = 20
@@ -41,6 +40,14 @@ class Distance:
 
 
 @dataclass(frozen=True, eq=False)
+class _Normals:
+    """Means (k, F) and covariances (k, F, F) of several sets of images."""
+
+    mean: Floats
+    covariance: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class Unedited:
     """What sets of edited pictures are held against. `features` (n, F); `groups` (n,) numbers of the groups they are dealt into."""
 
@@ -50,15 +57,12 @@ class Unedited:
     def frechet(self, edited: Floats, *, confidence: float = 0.95) -> Distance:
         """Of features (n, F) of the same images. Needs more images than features, for the covariance to have full rank."""
         n, count = self.features.shape
-        if self._roots[0] is None:
+        if n <= count + 1:
             return Distance(None, None, None, n)
-        value = self._roots[0].distance(Moments.of(edited, full=True))
-        if count > JACKKNIFE_FEATURES or any(root is None for root in self._roots):
-            return Distance(value, None, None, n)
-        parts = zip(self._roots[1:], self._without, strict=True)
-        values = [root.distance(Moments.of(edited[kept], full=True)) for root, kept in parts if root is not None]
-        low, high = _interval(value, values, confidence)
-        return Distance(value, None if low is None else max(low, 0.0), high, n)
+        here, there = self._normals, self._normals_of(edited)
+        values = gaussian_distance(here.mean - there.mean, here.covariance, self._roots, there.covariance)
+        low, high = _interval(float(values[0]), values[1:], confidence)
+        return Distance(float(values[0]), None if low is None else max(low, 0.0), high, n)
 
     def kernel(self, edited: Floats, *, confidence: float = 0.95) -> Distance:
         """Of the first KERNEL_ROWS images."""
@@ -77,22 +81,34 @@ class Unedited:
         value = float(total / (n * (n - 1)))
         if (left < 2).any():
             return Distance(value, None, None, n)
-        low, high = _interval(value, list((total - gone) / (left * (left - 1))), confidence)
+        low, high = _interval(value, (total - gone) / (left * (left - 1)), confidence)
         return Distance(value, low, high, n)
 
-    @cached_property
-    def _without(self) -> list[npt.NDArray[np.bool_]]:
-        """Which images are left without each group."""
-        return [self.groups != g for g in np.unique(self.groups)]
+    def _normals_of(self, features: Floats) -> _Normals:
+        """Of all images, then without each group, from sums of each; of all alone where that would be too much, or too few."""
+        n, count = features.shape
+        mean = features.mean(axis=0)
+        centred = features - mean
+        squares = centred.T @ centred
+        numbers, sizes = np.unique(self.groups, return_counts=True)
+        if count > JACKKNIFE_FEATURES or n - sizes.max() <= count + 1:
+            return _Normals(mean[None], squares[None] / (n - 1))
+        left = (n - sizes)[:, None]
+        parts = [centred[self.groups == g] for g in numbers]
+        moved = -np.array([part.sum(axis=0) for part in parts]) / left
+        scatter = (
+            squares - np.array([part.T @ part for part in parts]) - left[..., None] * moved[:, :, None] * moved[:, None]
+        )
+        means = np.concatenate([mean[None], mean + moved])
+        return _Normals(means, np.concatenate([squares[None] / (n - 1), scatter / (left - 1)[..., None]]))
 
     @cached_property
-    def _roots(self) -> list[Root | None]:
-        """Of all images, then without each group; None where too few are left."""
-        subsets = [self.features, *(self.features[kept] for kept in self._without)]
-        if self.features.shape[1] > JACKKNIFE_FEATURES:
-            subsets = subsets[:1]
-        enough = self.features.shape[1] + 1
-        return [Root.of(Moments.of(rows, full=True)) if len(rows) > enough else None for rows in subsets]
+    def _normals(self) -> _Normals:
+        return self._normals_of(self.features)
+
+    @cached_property
+    def _roots(self) -> Floats:
+        return root(self._normals.covariance)
 
     @cached_property
     def _kernel(self) -> Floats:
@@ -100,10 +116,10 @@ class Unedited:
         return kernel(rows, rows)
 
 
-def _interval(value: float, without: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
+def _interval(value: float, without: Floats, confidence: float) -> tuple[float | None, float | None]:
     count = len(without)
     if count < FEWEST_GROUPS:
         return None, None
-    spread = np.asarray(without) - np.mean(without)
+    spread = without - without.mean()
     reach = float(stats.t.ppf((1 + confidence) / 2, count - 1) * np.sqrt((count - 1) / count * (spread @ spread)))
     return value - reach, value + reach
