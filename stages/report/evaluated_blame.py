@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from schemas.measurements import Measurement
+from schemas.measurements import OK, Measurement
 from stages.report.charts import Signed, signed_map, whisker
 from stages.report.evaluated_edits import Found, facts
 from stages.report.figures import count, interval, plain
@@ -64,7 +64,7 @@ def blame(rows: Sequence[Measurement]) -> Markup | None:
             pairs.setdefault((m.subject, m.target), {})[m.metric] = m
     if not pairs:
         return None
-    values = [abs(m.value or 0.0) for parts in pairs.values() for m in parts.values()]
+    values = [abs(m.value or 0.0) for parts in pairs.values() for m in parts.values() if m.status == OK]
     widest = max(values, default=1.0) or 1.0
     told = any(parts["leak_scorer"].value is not None for parts in pairs.values() if "leak_scorer" in parts)
     body = []
@@ -90,6 +90,8 @@ def blame(rows: Sequence[Measurement]) -> Markup | None:
 
 def _said(parts: Parts) -> str:
     """Which parts can be told from 0."""
+    if any(m.status == "no_effect" for m in parts.values()):
+        return "no effect of its own that could leak"
     if any(parts[metric].value is None for metric, _ in BLAMED[:2]):
         return "cannot be told"
     alone = parts.get("leak_scorer") is None or parts["leak_scorer"].value is None
@@ -111,6 +113,8 @@ def _around_zero(m: Measurement) -> bool:
 def _part(m: Measurement | None, widest: float, label: str) -> Markup:
     if m is None or m.value is None:
         return tag("td", "–" if m is None else m.status.replace("_", " "), data_label=label)
+    if m.status != OK:
+        return tag("td", tag("div", plain(m.value, 2), tag("small", interval(m.low, m.high))), data_label=label)
     low, high = (None, None) if m.low is None or m.high is None else sorted((abs(m.low), abs(m.high)))
     if _around_zero(m):
         low = 0.0

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.measurements import Measurement
 from stages.report.charts import line_chart
 from stages.report.data import Curve, LineChart
-from stages.report.figures import count, interval, plain
+from stages.report.figures import MINUS, count, interval, plain
 from stages.report.markup import Markup, tag
 
 CURVES = 4
@@ -100,10 +100,13 @@ def drift(rows: Sequence[Measurement]) -> Markup | None:
         return None
     edits = list(dict.fromkeys(m.subject for m in frechet))
     columns = list(dict.fromkeys(m.target for m in frechet))
+    titles = [c.replace("-", MINUS).replace(" sigma", " σ") for c in columns]
     by = {(m.subject, m.target): m for m in frechet}
     body = []
     for edit in edits:
-        cells = [_drifted(by.get((edit, c)), kernel.get((edit, c)), c) for c in columns]
+        cells = [
+            _drifted(by.get((edit, c)), kernel.get((edit, c)), title) for c, title in zip(columns, titles, strict=True)
+        ]
         body.append(tag("tr", tag("th", edit, scope="row"), cells))
     first = details(frechet[0])
     name = str(first.get("extractor", "")).replace("_", " ")
@@ -114,8 +117,7 @@ def drift(rows: Sequence[Measurement]) -> Markup | None:
         "side, pictures leave what the codec knows. It compares between edits of this table only."
     )
     after = [tag("p", text, class_="more") for text in (note, *odd)]
-    head = ("", *(c.replace("-", "−").replace(" sigma", " σ") for c in columns))
-    return facts(head, body, title="How far edited pictures drift", after=after)
+    return facts(("", *titles), body, title="How far edited pictures drift", after=after)
 
 
 def _drifted(m: Measurement | None, kernel: Measurement | None, title: str) -> Markup:

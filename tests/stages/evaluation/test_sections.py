@@ -1,27 +1,42 @@
 """The report's sections of evaluate and compare: sentences a reader needs, every status drawn, nothing unescaped."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from schemas.measurements import Measurement
 from stages.attributes import Column
 from stages.comparison.compare import Settings, agreement, compare
-from stages.evaluation.attribution import blame, leaks
+from stages.evaluation.attribution import blame, leaks, scorer_leaks
 from stages.evaluation.bake_off import bake_off
-from stages.evaluation.design import Design, Edit, Slice
+from stages.evaluation.design import Design, Edit, Fidelity, Slice
 from stages.evaluation.entanglement import direction_cosines
+from stages.evaluation.fidelity import fidelity
+from stages.evaluation.on_labels import add_rows, empty_sums
 from stages.evaluation.questions import questions
 from stages.evaluation.replicates import Results
+from stages.evaluation.response import ScorerResponse
 from stages.evaluation.slices import slices
 from stages.report.data import Measured
 from stages.report.measured import measured
+from stages.row_hash import hash_ids
 from tests.labelled import batch_of, carried
 from tests.stages_evaluation import leaky_stage
 
 AXES = np.eye(4)
 
 
-def evaluated(*, rows: int = 120, name: str = "a") -> list[Measurement]:
+def answered(names: tuple[str, str]) -> ScorerResponse:
+    """A scorer that takes the first label for .3 of the second."""
+    rng = np.random.default_rng(1)
+    labels = (rng.random((200, 2)) < 0.5).astype(float)
+    scores = labels @ np.array([[1.0, 0.3], [0.0, 1.0]]) + 0.3 * rng.standard_normal((200, 2))
+    sums = empty_sums(2, 2, replicates=200)
+    add_rows(sums, labels, scores, hash_ids(pa.array([f"faces/{i:06d}.jpg" for i in range(200)])), seed=0)
+    return ScorerResponse.of(names, sums, confidence=0.95)
+
+
+def evaluated(*, rows: int = 120, name: str = "a", scorer: bool = True) -> list[Measurement]:
     rng = np.random.default_rng(0)
     latents = rng.standard_normal((rows, 4)).astype(np.float32)
     cap = latents[:, 3] > 0
@@ -31,15 +46,19 @@ def evaluated(*, rows: int = 120, name: str = "a") -> list[Measurement]:
         Edit("free", "", "pca", AXES[1], np.zeros(4), 1.0),
     )
     sliced = tuple(Slice(f"cap={h}", Column("cap", "cap", "bool"), holds=h) for h in (True, False))
-    design = Design(edits, (-1.0, 1.0), "sigma", (name, "b", "still"), slices=sliced)
+    looked = Fidelity("pixel_moments", {"cells": 1}, 100)
+    design = Design(edits, (-1.0, 1.0), "sigma", (name, "b", "still"), slices=sliced, fidelity=looked)
     stage = leaky_stage(design, deaf=3)
     latents[:, 2] = 0
     found = Results(design, stage.add(stage.start(), batch_of(latents, {"cap": cap})), 0.95)
+    response = answered((name, "b")) if scorer else None
     return [
         *questions(found, false_discoveries=0.05),
+        *fidelity(found),
+        *(scorer_leaks(found, response) if response else ()),
         *direction_cosines(edits),
         *leaks(found),
-        *blame(found),
+        *blame(found, response),
         *slices(found, false_discoveries=0.05),
         *bake_off(found),
         Measurement("label_correlation", 0.3, subject=name, target="b", low=0.2, high=0.4, n=100),
@@ -64,9 +83,22 @@ def test_an_evaluation_reads_as_sentences() -> None:
         "Which direction does it best",
         "<details><summary>How each number is defined",
         "Labels: which go together",
+        "Scorer: what it takes for what",
+        "from the scorer",
+        "The parts add up to the whole leak",
+        "How far edited pictures drift",
+        "the same 100 images unedited",
     ):
         assert part in text, part
     assert ">nan" not in text.lower()
+
+
+def test_without_a_response_no_culprit_is_named() -> None:
+    text = page("evaluate", evaluated(scorer=False))
+    assert "model, or scorer" in text
+    assert "own leaks are in it" in text
+    assert "not measured" in text
+    assert "Scorer: what it takes for what" not in text
 
 
 def test_names_are_escaped() -> None:
