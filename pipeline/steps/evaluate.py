@@ -24,6 +24,7 @@ from schemas.source import LabelType
 from schemas.steps import EvaluateStep
 from schemas.tables import label_types
 from stages.attributes import Census, Column
+from stages.directions.effect import effect_length
 from stages.evaluation.attribution import blame, leaks, scorer_leaks
 from stages.evaluation.bake_off import bake_off
 from stages.evaluation.design import Design, Edit, Fidelity, Slice
@@ -152,6 +153,9 @@ def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:
     if step.unit == "sigma" and not sigma > 0:
         reason = f"along it the data's standard deviation is {sigma:g}."
         raise JobError.one(f"{step.name}.unit", name, reason, "use unit: latent")
+    effect = effect_length(row["estimator"], row["raw_norm"])
+    if step.unit == "effect" and effect is None:
+        raise JobError.one(f"{step.name}.unit", name, "it has no score to change.", "use unit: sigma")
     return Edit(
         name=name,
         attribute=row["attribute"] or "",
@@ -161,6 +165,7 @@ def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:
         sigma=sigma,
         auc=row["auc"],
         mask=step.masks.get(name),
+        effect=effect,
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from schemas.base import Name, broken_rule
 from schemas.codec import CodecSpec
 from schemas.steps.base import SelectionStep
+from schemas.steps.codes import Unit
 
 Box = tuple[float, float, float, float]
 Score = Literal["typicality", "mahalanobis", "reconstruction"]
@@ -24,8 +25,10 @@ class EvaluateStep(SelectionStep):
     strengths: tuple[float, ...] = Field(
         (-2.0, -1.0, 1.0, 2.0), min_length=1, description="the α grid; 0, the unedited picture, is always decoded too"
     )
-    unit: Literal["latent", "sigma"] = Field(
-        "sigma", description="sigma: standard deviations of the data along the direction; latent: raw length"
+    unit: Unit = Field(
+        "sigma",
+        description="sigma: standard deviations of the data along the direction; latent: raw length; effect: the length that changes "
+        "the direction's mean score by 1, the same for all rows",
     )
     attributes: tuple[str, ...] | None = Field(
         None, description="what is scored; default: the attributes of the directions, or all that the scorer has"

@@ -22,7 +22,8 @@ MAX_SUMS = 2**25
 class Edit:
     """A stored direction as an edit: `vector` (d,) of unit length, `mean` (d,) and `sigma` of the data along it.
 
-    `attribute` is what it is meant to change; empty for a direction that no labels made. `mask`: top, left, bottom, right in
+    `attribute` is what it is meant to change; empty for a direction that no labels made. `effect`: the length that changes the
+    direction's own score by 1; None where it has no score. `mask`: top, left, bottom, right in
     shares of the picture, where the change belongs.
     """
 
@@ -34,6 +35,7 @@ class Edit:
     sigma: float
     auc: float | None = None
     mask: Box | None = None
+    effect: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ class Design:
 
     @cached_property
     def alphas(self) -> Floats:
-        """(edits, a): strengths in latent units."""
-        scale = [edit.sigma if self.unit == "sigma" else 1.0 for edit in self.edits]
-        return np.outer(scale, self.strengths)
+        """(edits, a): strengths in latent units. NaN where an edit has no length of that unit."""
+        lengths = [{"sigma": edit.sigma, "effect": edit.effect}.get(self.unit, 1.0) for edit in self.edits]
+        return np.outer(np.array(lengths, np.float64), self.strengths)
 
     @cached_property
     def path(self) -> Floats:

@@ -158,4 +158,4 @@ def curve(found: Results, i: int, j: int) -> dict[str, object]:
 
 
 def _unit(found: Results) -> str:
-    return "σ of strength" if found.design.unit == "sigma" else "unit of strength"
+    return {"sigma": "σ of strength", "effect": "unit of its own score"}.get(found.design.unit, "unit of strength")

@@ -89,7 +89,8 @@ def _curve(m: Measurement) -> Curve:
 
 
 def _plural(unit: str) -> str:
-    return "σ of the data along it" if unit.startswith("σ") else "latent units"
+    plural = {"σ of strength": "σ of the data along it", "unit of its own score": "units of its own score"}
+    return plural.get(unit, "latent units")
 
 
 def drift(rows: Sequence[Measurement]) -> Markup | None:

@@ -60,6 +60,23 @@ def test_effects_are_those_of_the_exact_codec(folder: Path, tmp_path: Path) -> N
     assert "label_correlation" in {m for m, _, _ in found}
 
 
+def test_a_unit_of_effect_is_the_length_that_moves_the_directions_own_score_by_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    step = {"directions": ["bright", "round"], "strengths": [-0.5, 0.5], "readout": "direction", "unit": "effect"}
+    found, stored = measured(folder, tmp_path, step), directions(tmp_path)
+    for name in ("bright", "round"):
+        cell = found["effect", name, name]
+        # Reading is v·z, so what moves the score y = v·z/‖b‖ by 1 moves the reading by ‖b‖.
+        moved = cell["value"] * found["score_sigma", "", name]["value"]
+        assert moved == pytest.approx(stored[name]["raw_norm"], rel=0.01), name
+        assert cell["unit"] == "σ a unit of its own score"
+    with pytest.raises(JobError, match="no score"):
+        compose = {"stage": "compose", "name": "apart", "directions": ["bright", "round"], "method": "lowdin"}
+        steps = [*FITS, compose, {"stage": "evaluate", **step, "directions": ["apart.bright"]}]
+        run_job(parse_job(job_data(folder, tmp_path / "store", steps=steps)), report=lambda event: None)
+
+
 def test_fitted_scores_rank_the_estimators_of_one_attribute(folder: Path, tmp_path: Path) -> None:
     step = {"directions": ["bright", "plain.bright", "round"], "strengths": [1], "where": "labels.round = true"}
     found = measured(folder, tmp_path, step)
