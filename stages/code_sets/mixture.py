@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from schemas.errors import JobError
 from schemas.steps import Covariance
@@ -19,6 +20,8 @@ Array = npt.NDArray[np.float64]
 
 FLOOR = 1e-6
 """Added to a component's variances, as a share of the data's mean variance: a component on few rows must not collapse."""
+WORTH_THREADS = 1e9
+"""Multiplications of one component's step (rows × d²) below which threads wait for each other longer than they work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +77,14 @@ def fit_mixture(
         random_state=seed % 2**32,
         max_iter=rounds,
     )
-    with warnings.catch_warnings():
+    threads = None if rows.shape[0] * rows.shape[1] ** 2 >= WORTH_THREADS else 1
+    scaled = (rows - centre) / scale
+    with warnings.catch_warnings(), threadpool_limits(threads):
         warnings.simplefilter("ignore", ConvergenceWarning)  # said in the result instead
-        model.fit((rows - centre) / scale)
-    gaussians = tuple(
-        _component(centre + scale * mean, scale, part)
-        for mean, part in zip(model.means_, model.covariances_, strict=True)
-    )
-    density = float(model.score((rows - centre) / scale)) - latents.shape[1] * float(np.log(scale))
+        model.fit(scaled)
+        density = float(model.score(scaled)) - latents.shape[1] * float(np.log(scale))
+        found = zip(model.means_, model.covariances_, strict=True)
+        gaussians = tuple(_component(centre + scale * mean, scale, part) for mean, part in found)
     return FittedMixture(Mixture(model.weights_, gaussians), len(rows), density, bool(model.converged_))
 
 
