@@ -39,10 +39,12 @@ HASHED = pa.schema([("hash", pa.uint64()), ("id", pa.string()), ("row", pa.uint6
 
 
 class CodecStage(CodeStage, Protocol):
-    """A code stage that decodes while it makes its codes."""
+    """A code stage that may need to decode while it makes its codes."""
 
-    def with_codec(self, codec: "Codec") -> CodeStage:
-        """The same stage with the opened codec at hand."""
+    @property
+    def needs_codec(self) -> bool: ...
+
+    def __call__(self, batch: pa.RecordBatch, codec: "Codec | None" = None) -> pa.RecordBatch: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ class OnCodec:
         return self.stage.frames
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return self.stage.with_codec(opened(self.codec))(batch)
+        return self.stage(batch, opened(self.codec))
+
+
+def on_codec(stage: CodecStage, codec: CodecRef) -> CodeStage:
+    """The stage as it is, or with the codec's name where it decodes."""
+    return OnCodec(stage, codec) if stage.needs_codec else stage
 
 
 @dataclass(frozen=True)

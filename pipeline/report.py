@@ -38,6 +38,7 @@ from stages.report.data import (
     StripTable,
 )
 from stages.report.paths import found_in_words
+from stages.report.strips import moved_in_words
 
 EXAMPLES = 3
 PREVIEW_BYTES = 2**18
@@ -123,8 +124,13 @@ def _strip(ctx: Context, codes: list[Code], codec: Codec, *, originals: bool) ->
     parents = codes[0].parents
     sources = tuple(_original(ctx, parent) for parent in parents) if originals else ()
     frames = tuple(_decoded(codec, code) for code in codes)
-    found = found_in_words(json.loads(codes[0].operation).get("found", {}))
-    return Strip(parents, frames, sources, ", ".join(flags), found)
+    operation = json.loads(codes[0].operation)
+    captions = tuple(
+        moved_in_words(c.moved, strength=c.strength, unit=c.unit or "", flags=c.flags, operation=operation)
+        for c in codes
+    )
+    found = found_in_words(operation.get("found", {}))
+    return Strip(parents, frames, sources, ", ".join(flags), found, captions)
 
 
 def _decoded(codec: Codec, code: Code) -> Picture | None:

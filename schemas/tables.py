@@ -236,6 +236,8 @@ def codes_schema(spec: LatentSpec) -> pa.Schema:
     """Codes of a code set, expanded in a worker: what a render decodes.
 
     `id` is `<code set>/<strip>/<frame>` made safe for paths; `seq` alone says which picture a code belongs to (stages/code_sets/codes.py).
+    `strength` is what was asked, `moved` what was done: the length ‖z′ − z‖ of the step from the row's own latent (an analogy's c, a
+    walk's start), in latent units, after any clipping or calibration; null where a code is no step from one latent (interpolations, draws).
     `flags` names what is odd about a code (`clipped`, `antipodal`, …), empty when nothing is. `latent` is null for a code that
     could not be made: decoding passes it on with null `pixels`, and its renders row says why.
     """
@@ -253,6 +255,7 @@ def codes_schema(spec: LatentSpec) -> pa.Schema:
             ),  # what changes along the strip: a direction's name, or the path's method
             pa.field("strength", pa.float64()),
             pa.field("unit", pa.string()),
+            pa.field("moved", pa.float64()),
             pa.field("flags", pa.list_(pa.string()), nullable=False),
             latent_field("latent", spec, "float32"),
         ]
@@ -276,6 +279,8 @@ RENDERS = pa.schema(
         pa.field("recipe", pa.string(), nullable=False),  # fingerprint of codes + codec + layout: done already if equal
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("at", TIMESTAMP, nullable=False),
+        # `moved` of every code in the picture, in order; null in rows that were written before there was this column
+        computed_field("moved", pa.list_(pa.float64()), by="render"),
     ]
 )
 

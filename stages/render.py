@@ -31,6 +31,7 @@ class Rendered:
     operation: str
     title: str
     strengths: tuple[float, ...]
+    moved: tuple[float | None, ...] | None
     unit: str | None
     status: str
     flags: tuple[str, ...]
@@ -125,7 +126,7 @@ def _row(
     status: str = DONE,
     member: str | None = None,
 ) -> Rendered:
-    """Parents and flags of all codes, each once; strengths of one strip, which all strips of a grid share."""
+    """Parents and flags of all codes, each once; strengths of one strip, which all strips of a grid share; how far each code moved."""
     head = codes[0]
     return Rendered(
         id=render_id,
@@ -133,6 +134,7 @@ def _row(
         operation=head.operation,
         title=head.title,
         strengths=tuple(c.strength for c in codes if c.strip == head.strip and c.strength is not None),
+        moved=tuple(c.moved for c in codes) if any(c.moved is not None for c in codes) else None,
         unit=head.unit,
         status=status,
         flags=tuple(sorted({flag for code in codes for flag in code.flags})),
@@ -161,6 +163,7 @@ def _facts(code: Code) -> bytes:
             "title": code.title,
             "strength": code.strength,
             "unit": code.unit,
+            "moved": code.moved,
             "flags": list(code.flags),
             "operation": code.operation,
         }

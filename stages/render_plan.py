@@ -59,6 +59,7 @@ class Code:
     title: str
     strength: float | None
     unit: str | None
+    moved: float | None
     flags: tuple[str, ...]
     latent: bytes | None
     pixels: Pixels | None
@@ -151,9 +152,9 @@ def codes_of(batch: pa.RecordBatch, picture: tuple[int, int] | None = None) -> I
     if picture is not None:
         pixels = matrix_of(batch.column("pixels")).reshape(-1, *picture, 3)
         has_pixels = batch.column("pixels").is_valid().to_pylist()
-    names = ("seq", "id", "parents", "operation", "strip", "frame", "title", "strength", "unit", "flags")
+    names = ("seq", "id", "parents", "operation", "strip", "frame", "title", "strength", "unit", "moved", "flags")
     columns = (batch.column(name).to_pylist() for name in names)
-    for i, (seq, code, parents, operation, strip, frame, title, strength, unit, flags) in enumerate(
+    for i, (seq, code, parents, operation, strip, frame, title, strength, unit, moved, flags) in enumerate(
         zip(*columns, strict=True)
     ):
         yield Code(
@@ -166,6 +167,7 @@ def codes_of(batch: pa.RecordBatch, picture: tuple[int, int] | None = None) -> I
             title,
             strength,
             unit,
+            moved,
             tuple(flags),
             latents[i].tobytes() if has_latent[i] else None,
             pixels[i] if pixels is not None and has_latent[i] and has_pixels[i] else None,

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.code_set import CodeSet, OnCodec, select_draws, select_given, select_rows
+from pipeline.code_set import CodeSet, on_codec, select_draws, select_given, select_rows
 from pipeline.context import Context
 from pipeline.selection import selection_clause
 from pipeline.spill import Spill
@@ -88,11 +88,11 @@ def _selection(step: CodeSetStep, ctx: Context, chosen: Chosen, latents: Table, 
     return select_rows(batches, url, options=ctx.file_options, rows=rows)
 
 
-def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) -> Traverse:
+def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) -> CodeStage:
     directions = [resolve_direction(name, ctx) for name in step.directions]
     moments = _moments(ctx, latents, version) if step.coordinates and needs_moments(step.unit, step.mode) else None
     trust = trust_of(step.trust, str(step.name), ctx, latents, version)
-    return Traverse(step, directions, ctx.codec.latent, coordinates=moments, trust=trust)
+    return on_codec(Traverse(step, directions, ctx.codec.latent, coordinates=moments, trust=trust), ctx.codec)
 
 
 def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: int) -> CodeStage:
@@ -101,16 +101,15 @@ def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: i
     if problems := list(interpolate_problems(step, spec, has_logvar=has_logvar, at=str(step.name))):
         raise JobError(problems)
     mean = _moments(ctx, latents, version).mean if needs_data_mean(step, spec) else None
-    stage = Interpolate(step, spec, mean=mean)
-    return OnCodec(stage, ctx.codec) if stage.needs_codec else stage
+    return on_codec(Interpolate(step, spec, mean=mean), ctx.codec)
 
 
-def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> Edit:
+def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> CodeStage:
     directions = [resolve_direction(c.direction, ctx) for c in step.changes if c.direction is not None]
     coordinates = any(c.coordinate is not None for c in step.changes)
     moments = _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
     trust = trust_of(step.trust, str(step.name), ctx, latents, version)
-    return Edit(step, directions, ctx.codec.latent, coordinates=moments, trust=trust)
+    return on_codec(Edit(step, directions, ctx.codec.latent, coordinates=moments, trust=trust), ctx.codec)
 
 
 def _moments(ctx: Context, latents: Table, version: int) -> CoordinateMoments:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.code_set import on_codec
 from pipeline.context import Context
 from pipeline.selection import selection_clause
 from pipeline.steps.trust import gaussian_of, trust_of
@@ -61,7 +62,8 @@ def sample_of(step: SampleStep, ctx: Context, latents: Table, version: int) -> t
         if step.method == "gmm":
             mixture = _mixture(step, ctx, latents, version, clause)
     trust = trust_of(step.trust, name, ctx, latents, version)
-    return Draw(step, ctx.codec.latent, mixture=mixture, centre=centre, trust=trust), step.count
+    stage = Draw(step, ctx.codec.latent, mixture=mixture, centre=centre, trust=trust)
+    return on_codec(stage, ctx.codec), step.count
 
 
 def _mixture(step: SampleStep, ctx: Context, latents: Table, version: int, clause: str | None) -> Mixture:

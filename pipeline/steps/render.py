@@ -42,6 +42,7 @@ def render(step: RenderStep, ctx: Context) -> dict[str, Any]:
     renders = ctx.store.renders(ctx.job.dataset)
     renders.create(RENDERS)
     renders.fence(ctx.lease.token)
+    renders.add_missing(RENDERS, token=ctx.lease.token)
     renders.clean_orphans(timedelta(0), token=ctx.lease.token)
     total = plan.code_sets[-1].end_seq
     every = splits_of(plan, code_sets, np.ones(total, np.bool_), batch_rows=_batch_rows(plan))

@@ -168,6 +168,22 @@ def put_columns(
     return _put(ref, dataset, values, named, token, fold, new=not held, rows=rows)
 
 
+def add_missing(ref: TableRef, schema: pa.Schema, *, token: int) -> None:
+    """Adds the computed columns of `schema` that a table made by an older version lacks, null in all rows, in one version.
+
+    Fence the table first. Raises LeaseLost for a stale token.
+    """
+
+    def attempt() -> None:
+        dataset = ref.open()
+        check_token(dataset, ref, token)
+        missing = [f for f in schema if is_computed(f) and f.name not in dataset.schema.names]
+        if missing:
+            dataset.add_columns(pa.schema(missing))
+
+    persist(ref, "adding columns to", attempt)
+
+
 def _put(
     ref: TableRef,
     dataset: Any,

@@ -14,7 +14,7 @@ from schemas.tables import is_computed
 
 
 def create(ref: TableRef, schema: pa.Schema) -> None:
-    """Makes an empty table with stable row ids. If it is there, checks that its columns are these.
+    """Makes an empty table with stable row ids. If it is there, checks that its columns are these, but for computed ones.
 
     Raises StoreError naming the columns that differ. Schema metadata of an existing table stays as it is.
     """
@@ -50,8 +50,12 @@ def make(ref: TableRef, schema: pa.Schema) -> None:
 
 
 def _check_same(ref: TableRef, held: pa.Schema, wanted: pa.Schema) -> None:
-    # Columns computed since then are extra: encoding neither writes nor minds them.
-    held = pa.schema([f for f in held if not is_computed(f) or f.name in wanted.names])
+    # Columns computed since then are extra: encoding neither writes nor minds them. Those that a newer version of this program
+    # computes may be lacking: `add_missing` makes room for them.
+    held, wanted = (
+        pa.schema([f for f in mine if not is_computed(f) or f.name in other.names])
+        for mine, other in ((held, wanted), (wanted, held))
+    )
     if held.equals(wanted):
         return
     differ = [

@@ -162,6 +162,10 @@ class Table:
         """Removes the rows of `ids` in one version; ids that are not there do not matter."""
         return commit.commit(self.ref, (), token=token, properties=properties, replaces=ids)
 
+    def add_missing(self, schema: pa.Schema, *, token: int) -> None:
+        """Adds the computed columns of `schema` that an older version's table lacks, null in its rows. Fence the table first."""
+        columns.add_missing(self.ref, schema, token=token)
+
     def put_columns(
         self,
         values: columns.ColumnValues,

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Spec, broken_rule
 from schemas.steps.base import SelectionStep
-from schemas.steps.codes import TrustRegion, Unit
+from schemas.steps.codes import CALIBRATE, Calibrate, TrustRegion, Unit, check_calibrate
 
 Around = Literal["auto", "prior", "data"]
 Covariance = Literal["full", "diagonal"]
@@ -67,6 +67,7 @@ class EditStep(SelectionStep):
     parts: tuple[float, ...] = Field(
         (0.0, 1.0), min_length=1, description="one frame each: how much of the edit is made; 0 is the row as it is"
     )
+    calibrate: Calibrate = Field("mean", description=f"{CALIBRATE}. With a single change")
     trust: TrustRegion | None = Field(None, description="keep codes where the data are")
 
     @model_validator(mode="after")
@@ -76,6 +77,10 @@ class EditStep(SelectionStep):
             raise broken_rule("changes", twice, "named more than once.", "name each once")
         if self.unit == "effect" and any(change.direction is None for change in self.changes):
             raise broken_rule("unit", self.unit, "a coordinate has no score.", "use unit: sigma, or name directions")
+        check_calibrate(self.calibrate, unit=self.unit, mode=self.mode)
+        if self.calibrate == "row" and len(self.changes) > 1:
+            reason = "several changes have no one length to solve for."
+            raise broken_rule("calibrate", self.calibrate, reason, "make one change, or use calibrate: mean")
         return self
 
 
@@ -152,7 +157,7 @@ class SampleStep(SelectionStep):
     stage: Literal["sample"] = "sample"
     method: Literal["prior", "gaussian", "gmm"] = Field(
         "gaussian",
-        description="prior: N(0, I), for codecs that have it; gaussian: mean and covariance of the rows, from one pass; gmm: a "
+        description="prior: the codec's own, N(0, I), for codecs that have it; gaussian: mean and covariance of the rows, from one pass; gmm: a "
         "Gaussian mixture, fitted to at most 65,536 of them, chosen by a hash of the id",
     )
     count: int = Field(16, ge=1, description="draws")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.codec import LatentSpec
 from schemas.steps import AnalogyStep
-from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
+from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
 from stages.code_sets.means import preserving
 from stages.code_sets.parents import read_parents
 from stages.code_sets.trust import Trust, held, shell
@@ -66,6 +66,7 @@ class Analogy:
         with unwarned():
             made = analogy(a, b, c, np.asarray(self._step.strengths, np.float64), mean=self._mean)
             codes, marks = held(self._trust, c, made)
+            moved = distance(codes, c)
         strips = Strips(
             of=[[Strip(self._method, self._operation())]] * len(rows),
             strengths=self._step.strengths,
@@ -73,6 +74,7 @@ class Analogy:
             latents=codes,
             lost=rows.lost,
             marks=marks,
+            moved=moved,
         )
         return codes_batch(strips, rows, self._step, self._spec)
 

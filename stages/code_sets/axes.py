@@ -4,6 +4,7 @@ n is the unit vector, Î¼ the data's mean. A strength times `scale` is a length Î
 standard deviation along n for `sigma`, the length that changes the score by 1 for `effect` (stages/directions/effect.py).
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,7 +44,8 @@ class CoordinateMoments:
 class Axis:
     """`vector` (d,) of unit length; `mean` (d,), from which projections are measured; `scale`, the length of one unit.
 
-    `about` says in plain data what it is; `coordinate` is set for a coordinate.
+    `sigma` is the data's standard deviation along it, NaN where it is not known. `about` says in plain data what it is; `coordinate` is
+    set for a coordinate.
     """
 
     title: str
@@ -52,6 +54,7 @@ class Axis:
     scale: float
     about: dict[str, object] = field(default_factory=dict)
     coordinate: int | None = None
+    sigma: float = math.nan
 
 
 def direction_axis(direction: Direction, spec: LatentSpec, *, unit: Unit, at: str) -> Axis:
@@ -75,7 +78,7 @@ def direction_axis(direction: Direction, spec: LatentSpec, *, unit: Unit, at: st
         )
     about: dict[str, object] = {"direction": direction.name, "vector": xxhash.xxh3_128_hexdigest(vector.tobytes())}
     scale, said = _scale(unit, direction.name, sigma=direction.sigma, effect=direction.effect, at=at)
-    return Axis(direction.name, vector, mean, scale, about | said)
+    return Axis(direction.name, vector, mean, scale, about | said, sigma=direction.sigma)
 
 
 def coordinate_axis(

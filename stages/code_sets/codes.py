@@ -22,7 +22,7 @@ from schemas.identity import canonical_json
 from schemas.steps import CodeSetStep
 from schemas.tables import codes_schema
 from stages.code_sets.noise import draw_name
-from stages.code_sets.parents import Parents
+from stages.code_sets.parents import NON_FINITE, Parents
 from stages.columns import column_of
 
 UNSIGNED = ("t", "mean", "part", "step", "psi")
@@ -64,7 +64,8 @@ class Strips:
 
     `of` lists the strips of each row. Arrays go by rows, then by a row's strips (an axis that may be left out where there is one):
     `latents` (n, S, F, d) and `lost` (n, S), the flag of a strip that could not be made, which loses all its latents, else ''.
-    `marks` flag single codes, flag → (n, S, F); they lose nothing.
+    `marks` flag single codes, flag → (n, S, F); they lose nothing. `moved` (n, S, F): how far each code is from the latent it was made
+    of, where it was made of one.
     """
 
     of: Sequence[Sequence[Strip]]
@@ -73,11 +74,18 @@ class Strips:
     latents: npt.NDArray[Any]
     lost: npt.NDArray[np.str_]
     marks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    moved: npt.NDArray[np.float64] | None = None
 
 
 def unwarned() -> np.errstate:
     """For formulas: numbers may overflow inside it without a warning, for a code that is not finite is flagged when it is laid out."""
     return np.errstate(over="ignore", invalid="ignore")
+
+
+def distance(codes: npt.NDArray[np.float64], z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far codes (n, F, d) are from the latents (n, d) they were made of, (n, F)."""
+    step = codes - z[:, None, :]
+    return np.asarray(np.sqrt(np.einsum("nfd,nfd->nf", step, step)))
 
 
 def codes_batch(strips: Strips, rows: Parents, step: CodeSetStep, spec: LatentSpec) -> pa.RecordBatch:
@@ -99,7 +107,7 @@ def codes_batch(strips: Strips, rows: Parents, step: CodeSetStep, spec: LatentSp
     usable = np.repeat(lost == "", frames)
     flags = [[flag] if flag else [] for flag in lost.tolist() for _ in range(frames)]
     for i in np.flatnonzero(usable & ~finite):
-        flags[i].append("non_finite")
+        flags[i].append(NON_FINITE)
     valid = usable & finite
     for flag, mask in strips.marks.items():
         for i in np.flatnonzero(valid & mask.reshape(-1)):
@@ -118,6 +126,7 @@ def codes_batch(strips: Strips, rows: Parents, step: CodeSetStep, spec: LatentSp
         "title": _repeated([strip.title for _, strip, _, _ in each], of_code, pa.string()),
         "strength": np.tile(np.asarray(strips.strengths, np.float64), count),
         "unit": pa.repeat(pa.scalar(strips.unit), count * frames),
+        "moved": pa.nulls(count * frames) if strips.moved is None else pa.array(strips.moved.reshape(-1), mask=~valid),
         "flags": flags,
         "latent": column_of(latents, schema.field("latent"), valid=valid),
     }

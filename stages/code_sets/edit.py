@@ -8,10 +8,12 @@ channels or region; all of the latent without one), the edit is z + Δ (latent-s
     set_projection  Δ = U(VᵀU)⁻¹(α − c), U = [Mᵢnᵢ]    all projections come to stand at their αᵢ, moving inside the masks only;
                                                        without masks V(VᵀV)⁻¹(α − c), the dual basis
 
-A frame is z + part·Δ. Coordinates are measured as traverse does: set_coordinate in unit `latent` from the space's origin.
+A frame is z + part·Δ; with `calibrate: row` (one change, `add`) it is z + αMn, α solved by row so that the decoded picture shows
+part·strength (stages/code_sets/calibrated.py). Coordinates are measured as traverse does: set_coordinate in unit `latent` from the space's origin.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +23,15 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError
 from schemas.steps import EditStep
 from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate_axis, direction_axis, row_dots
-from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
-from stages.code_sets.parents import read_parents
+from stages.code_sets.calibrated import Calibrated, calibrated
+from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
+from stages.code_sets.parents import NON_FINITE, read_parents
 from stages.code_sets.places import place_problems, weights
 from stages.code_sets.trust import Trust, held, shell
 from stages.directions.compose import Basis, Dependent
+
+if TYPE_CHECKING:
+    from stages.codecs.base import Codec
 
 Array = npt.NDArray[np.float64]
 
@@ -70,21 +76,35 @@ class Edit:
         """Frames a strip: the parts of the edit."""
         return len(self._step.parts)
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    @property
+    def needs_codec(self) -> bool:
+        return self._step.calibrate == "row"
+
+    def __call__(self, batch: pa.RecordBatch, codec: "Codec | None" = None) -> pa.RecordBatch:
         rows = read_parents(batch, self._spec, self.parents)
-        z, parts = rows.numbers[:, 0], np.asarray(self._step.parts, np.float64)
         with unwarned():
-            codes, marks = held(self._trust, z, z[:, None, :] + parts[:, None] * self._displacement(z)[:, None, :])
+            made = self._made(z := rows.numbers[:, 0], codec)
+            moved = distance(made.codes, z)
         title = ", ".join(axis.title for axis in self._axes)
         strips = Strips(
             of=[[Strip(title, self._operation(), about=title)]] * len(rows),
             strengths=self._step.parts,
             unit="part",
-            latents=codes,
-            lost=rows.lost,
-            marks=marks,
+            latents=made.codes,
+            lost=np.where((rows.lost == "") & ~made.scored, NON_FINITE, rows.lost),
+            marks=made.marks,
+            moved=moved,
         )
         return codes_batch(strips, rows, self._step, self._spec)
+
+    def _made(self, z: Array, codec: "Codec | None") -> Calibrated:
+        step, parts = self._step, np.asarray(self._step.parts, np.float64)
+        if step.calibrate == "mean":
+            codes, marks = held(self._trust, z, z[:, None, :] + parts[:, None] * self._displacement(z)[:, None, :])
+            return Calibrated(codes, marks, np.ones(len(z), np.bool_))
+        assert codec is not None, "the codec comes beside each batch"
+        (axis,), (move,), asked = self._axes, self._moves, parts * step.changes[0].strength
+        return calibrated(z, asked, axis=axis, move=move, trust=self._trust, codec=codec, at=str(step.name))
 
     def _displacement(self, z: Array) -> Array:
         """Δ of rows z (n, d)."""
@@ -98,7 +118,8 @@ class Edit:
             {**axis.about, "strength": change.strength, **change.within}
             for change, axis in zip(self._step.changes, self._axes, strict=True)
         ]
-        return operation(self._step, "mode", "unit", changes=changes)
+        by_row = ("calibrate",) if self.needs_codec else ()
+        return operation(self._step, "mode", "unit", *by_row, changes=changes)
 
 
 def _axes(

@@ -5,9 +5,8 @@ not dropped: its strip keeps its place in the numbering, with null latents and t
 row with that status.
 """
 
-import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +82,7 @@ def needs_data_mean(step: InterpolateStep, spec: LatentSpec) -> bool:
 class Interpolate:
     """Expands pairs or sets into strips. Picklable plain data; call it with batches of `parents` (stages.code_sets.parents).
 
-    `mean` (d,): the dataset's mean, where `needs_data_mean`. A geodesic needs the codec first (`with_codec`).
+    `mean` (d,): the dataset's mean, where `needs_data_mean`. A geodesic needs the codec beside each batch (`needs_codec`).
     Raises JobError when the step does not fit the latents.
     """
 
@@ -101,7 +100,6 @@ class Interpolate:
         self._mean = np.zeros(spec.dim) if mean is None else np.asarray(mean, np.float64)
         self._times = np.linspace(0.0, 1.0, step.frames)
         self._weights = _weights(step)
-        self._codec: Codec | None = None
 
     @property
     def parents(self) -> int:
@@ -127,17 +125,7 @@ class Interpolate:
         """Frames a strip: points of a path, both ends included, or means."""
         return self._step.frames if self._weights is None else len(self._weights)
 
-    def with_codec(self, codec: "Codec") -> Self:
-        """The same stage with the codec that decodes for it. Raises JobError for one without gradients."""
-        if "gradient" not in codec.can:
-            raise JobError.one(
-                "interpolate.method", "geodesic", "this codec has no decoder with gradients.", "use lerp or slerp"
-            )
-        other = copy.copy(self)
-        other._codec = codec
-        return other
-
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def __call__(self, batch: pa.RecordBatch, codec: "Codec | None" = None) -> pa.RecordBatch:
         rows = read_parents(batch, self._spec, self.parents)
         present, logvars = rows.present, None
         if "logvar" in self.columns:
@@ -145,7 +133,7 @@ class Interpolate:
             present, logvars = present & beside.present, beside.latents
         # Any harmless value where a latent is missing: the row is flagged and its codes are null.
         keys = np.where(present[:, None, None], rows.latents, 1.0)
-        paths = [self._path(keys, logvars, rows.ids, strip) for strip in range(self.strips)]
+        paths = [self._path(keys, logvars, rows.ids, strip, codec) for strip in range(self.strips)]
         status = np.stack([path.status for path in paths], axis=1)
         odd = {name for path in paths for name in path.flags}
         none, times = (
@@ -164,7 +152,9 @@ class Interpolate:
         )
         return codes_batch(strips, rows, self._step, self._spec)
 
-    def _path(self, keys: Array, logvars: Array | None, ids: list[list[str]], strip: int) -> Path:
+    def _path(
+        self, keys: Array, logvars: Array | None, ids: list[list[str]], strip: int, codec: "Codec | None"
+    ) -> Path:
         """keys (n, k, d) → a path of n rows of d."""
         match self._method:
             case "posterior":
@@ -174,8 +164,8 @@ class Interpolate:
                 ends = (keys[:, 0], keys[:, 1], logvars[:, 0], logvars[:, 1])
                 return posterior(*ends, self._times, noise=noise)
             case "geodesic":
-                assert self._codec is not None, "with_codec() comes first"
-                return _geodesics(self._step, self._codec, keys)
+                assert codec is not None, "the codec comes beside each batch"
+                return _geodesics(self._step, codec, keys)
         seeds = np.array([row_seed(n, str(self._step.name), self._step.seed) for n in _named(ids)], np.uint64)
         parts = np.arange(len(self._parts), dtype=np.uint64) * np.uint64(_PART_SALT)
         path = self._flat(self._parts.cut(keys), (seeds[:, None] ^ parts).ravel())
@@ -241,9 +231,14 @@ def _weights(step: InterpolateStep) -> Array | None:
 
 
 def _geodesics(step: InterpolateStep, codec: "Codec", keys: Array) -> Path:
+    """Raises JobError for a codec without gradients."""
     import torch  # only for jobs that look for geodesics
 
     from stages.code_sets.geodesic import geodesic
+
+    if "gradient" not in codec.can:
+        reason, fix = "this codec has no decoder with gradients.", "use lerp or slerp"
+        raise JobError.one("interpolate.method", "geodesic", reason, fix)
 
     def pictures(flat: torch.Tensor) -> torch.Tensor:
         return codec.decode_float(flat.reshape(len(flat), *codec.latent.shape))

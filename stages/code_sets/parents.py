@@ -23,6 +23,8 @@ MISSING = "missing"
 """Flag of a row one of whose images has no latent (or no logvar, where it is needed)."""
 NAN_INPUT = "nan_input"
 """Flag of a row one of whose latents holds NaN or infinity."""
+NON_FINITE = "non_finite"
+"""Flag of what became infinite or NaN while it was computed."""
 
 
 class CodeStage(Protocol):

@@ -8,11 +8,14 @@ units (a `sigma` or `effect` strength is first multiplied by the length of its u
     set_coordinate  z_j = α   (unit latent)      α from the space's origin
                     z_j = μ_j + ασ_j (sigma)     α from the data's mean
 
+With `calibrate: row` the α of `add` is solved by row, so that decoded pictures show the strength (stages/code_sets/calibrated.py).
+
 A coordinate j is the axis n = e_j. All in float64; codes are stored as float32. With a trust region, steps that leave it
 are shortened to its edge and flagged `clipped`, or flagged `atypical` only (stages/code_sets/trust.py).
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +25,13 @@ from schemas.codec import LatentSpec
 from schemas.errors import JobError
 from schemas.steps import TraverseStep
 from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate_axis, direction_axis, row_dots
-from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
-from stages.code_sets.parents import read_parents
+from stages.code_sets.calibrated import Calibrated, calibrated
+from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
+from stages.code_sets.parents import NON_FINITE, read_parents
 from stages.code_sets.trust import Trust, held
+
+if TYPE_CHECKING:
+    from stages.codecs.base import Codec
 
 Array = npt.NDArray[np.float64]
 
@@ -76,25 +83,42 @@ class Traverse:
         """Frames a strip."""
         return len(self._step.strengths)
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    @property
+    def needs_codec(self) -> bool:
+        return self._step.calibrate == "row"
+
+    def __call__(self, batch: pa.RecordBatch, codec: "Codec | None" = None) -> pa.RecordBatch:
         rows = read_parents(batch, self._spec, self.parents)
         z, shape = rows.numbers[:, 0], (len(rows), self.strips, self.frames)
-        codes = np.empty((*shape, self._spec.dim), np.float32)
+        codes, moved, lost = np.empty((*shape, self._spec.dim), np.float32), np.empty(shape), []
         marks: dict[str, npt.NDArray[np.bool_]] = {}
         with unwarned():
             for i, walked in enumerate(self._axes):
-                codes[:, i], mine = held(self._trust, z, _walk(walked, z, self._step.mode))
-                for flag, mask in mine.items():
+                made = self._made(walked, z, codec)
+                codes[:, i], moved[:, i] = made.codes, distance(made.codes, z)
+                lost.append(np.where((rows.lost == "") & ~made.scored, NON_FINITE, rows.lost))
+                for flag, mask in made.marks.items():
                     marks.setdefault(flag, np.zeros(shape, np.bool_))[:, i] = mask
         strips = Strips(
             of=[[walked.strip for walked in self._axes]] * len(rows),
             strengths=self._step.strengths,
             unit=self._step.unit,
             latents=codes,
-            lost=np.repeat(rows.lost, self.strips),
+            lost=np.stack(lost, axis=1),
             marks=marks,
+            moved=moved,
         )
         return codes_batch(strips, rows, self._step, self._spec)
+
+    def _made(self, walked: _Walked, z: Array, codec: "Codec | None") -> Calibrated:
+        if self._step.calibrate == "mean":
+            codes, marks = held(self._trust, z, _walk(walked, z, self._step.mode))
+            return Calibrated(codes, marks, np.ones(len(z), np.bool_))
+        assert codec is not None, "the codec comes beside each batch"
+        asked, axis = np.asarray(self._step.strengths, np.float64), walked.axis
+        return calibrated(
+            z, asked, axis=axis, move=axis.vector, trust=self._trust, codec=codec, at=str(self._step.name)
+        )
 
 
 def _walk(walked: _Walked, latents: Array, mode: str) -> Array:
@@ -122,5 +146,6 @@ def _coordinate(step: TraverseStep, j: int, spec: LatentSpec, moments: Coordinat
 
 
 def _walked(step: TraverseStep, axis: Axis) -> _Walked:
-    strip = Strip(axis.title, operation(step, "mode", "unit", **axis.about), about=axis.title)
+    by_row = ("calibrate",) if step.calibrate == "row" else ()
+    strip = Strip(axis.title, operation(step, "mode", "unit", *by_row, **axis.about), about=axis.title)
     return _Walked(axis, strip, np.asarray(step.strengths, np.float64) * axis.scale)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from schemas.codec import LatentSpec
 from schemas.steps import WalkStep
-from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
+from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
 from stages.code_sets.gaussian import Gaussian
 from stages.code_sets.noise import draw_name, normal_rows, streams
 from stages.code_sets.parents import Parents, read_parents
@@ -61,6 +61,7 @@ class Walk:
         with unwarned():
             made = self._walks(rows)
             codes, marks = held(self._trust, made[:, 0], made)
+            moved = distance(codes, made[:, 0])
         strips = Strips(
             of=[[Strip(self._step.method, self._operation())]] * len(rows),
             strengths=[float(frame * self._step.every) for frame in range(self.frames)],
@@ -68,6 +69,7 @@ class Walk:
             latents=codes,
             lost=rows.lost,
             marks=marks,
+            moved=moved,
         )
         return codes_batch(strips, rows, self._step, self._spec)
 

@@ -46,7 +46,7 @@ class Strip:
     """One strip: the image (or the two images) it starts from, and a picture a frame, None where there is none.
 
     `sources` are the original pictures, shown in front: none, one, or an analogy's three. `note` says what is odd (`antipodal`, `clipped`, …),
-    `found` what was found out on the way (a geodesic's energy).
+    `found` what was found out on the way (a geodesic's energy). `captions`: a word below a frame, none or one a frame.
     """
 
     ids: tuple[str, ...]
@@ -54,6 +54,7 @@ class Strip:
     sources: tuple[Picture | None, ...] = ()
     note: str = ""
     found: str = ""
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """Strips of codes as tables: an image a row, a strength a column; draws without parents as a sheet of pictures."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from stages.code_sets.calibrated import EFFECT_UNREACHED
 from stages.code_sets.codes import UNSIGNED
+from stages.code_sets.trust import CLIPPED
 from stages.report.data import Picture, Strip, StripTable
 from stages.report.figures import plain, signed
 from stages.report.markup import Markup, image, tag
@@ -41,6 +44,22 @@ def strips(table: StripTable) -> Markup:
     return tag("div", head, shown, explained(table), class_="card")
 
 
+def moved_in_words(
+    moved: float | None, *, strength: float | None, unit: str, flags: Sequence[str], operation: dict[str, Any]
+) -> str:
+    """How far a code went that was stopped on its way, or whose length was solved for its row; nothing for the others.
+
+    In the unit of the strength where that is a multiple of the length, else in latent units.
+    """
+    by_row = operation.get("calibrate") == "row"
+    if moved is None or not (by_row or CLIPPED in flags):
+        return ""
+    scale = {"latent": 1.0, "sigma": operation.get("sigma"), "effect": operation.get("effect")}.get(unit)
+    if by_row or not scale or operation.get("mode") != "add":
+        return f"{'not reached, ' if EFFECT_UNREACHED in flags else ''}moved {plain(moved)}"
+    return f"at {signed(math.copysign(moved / scale, strength or 1.0))}{UNITS[unit]}"
+
+
 def _table(table: StripTable, heads: tuple[str, ...]) -> Markup:
     head = [tag("th", class_="name", scope="col"), *(tag("th", name, scope="col") for name in heads)]
     head += [_strength(s, table.unit) for s in table.strengths]
@@ -73,7 +92,8 @@ def _interpolated(table: StripTable, operation: dict[str, Any]) -> str:
 
 def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
     how = {"add": "added", "set_projection": "set", "set_coordinate": "set"}.get(table.mode, table.mode)
-    return f"{how}, in {IN_WORDS.get(table.unit, table.unit)}"
+    by_row = ", each picture by the length that shows it" if operation.get("calibrate") == "row" else ""
+    return f"{how}, in {IN_WORDS.get(table.unit, table.unit)}{by_row}"
 
 
 def _edited(table: StripTable, operation: dict[str, Any]) -> str:
@@ -126,10 +146,12 @@ def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
     for i in range(sources):
         source = strip.sources[i] if i < len(strip.sources) else None
         cells.append(tag("td", _frame(source, f"{name}, original"), class_="source"))
-    for value, picture in zip(table.strengths, strip.frames, strict=True):
+    captions = strip.captions or [""] * len(strip.frames)
+    for value, picture, caption in zip(table.strengths, strip.frames, captions, strict=True):
         unedited = table.unit == "part" or (table.unit not in UNSIGNED and table.mode == "add")
         zero = "zero" if value == 0 and unedited else None
-        cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), class_=zero))
+        below = tag("small", caption) if caption else None
+        cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), below, class_=zero))
     return tag("tr", tag("th", label, note, found, scope="row"), cells)
 
 

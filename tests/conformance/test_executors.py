@@ -40,6 +40,8 @@ STEPS = [
     {"stage": "analogy", "count": 3},
     {"stage": "walk", "frames": 3, "limit": 3, "trust": {"by": "neighbours", "outside": "flag"}},
     {"stage": "sample", "method": "gmm", "components": 2, "covariance": "diagonal", "count": 5},
+    {"stage": "traverse", "name": "shown", "directions": ["round"], "unit": "effect", "calibrate": "row", "strengths": [-9, 0, 1],
+     "limit": 6},
     {"stage": "render", "to": "RENDERS", "layout": "strip", "format": "png"},
     {"stage": "traverse", "name": "again", "directions": ["round"], "strengths": [0, 1], "limit": 40},
     {"stage": "render", "name": "tars", "to": "RENDERS", "layout": "shards", "format": "png", "shard_rows": 16},
@@ -152,7 +154,7 @@ def rendered(out: Path) -> dict[str, dict[str, Any]]:
         del row["run_id"], row["at"], row["recipe"]
         row["uri"] = row["uri"] and str(Path(row["uri"]).relative_to(out / "renders"))
         row["operation"] = rounded(json.loads(row["operation"]))
-        row["strengths"] = rounded(row["strengths"])
+        row["strengths"], row["moved"] = rounded(row["strengths"]), rounded(row["moved"])
         assert row["id"] not in found, row["id"]
         found[row["id"]] = row
     return found
@@ -179,6 +181,7 @@ def contents(path: Path) -> Any:
     facts = {n: json.loads(d) for n, d in members.items() if n.endswith(".json")}
     for fact in facts.values():
         del fact["operation"]
+        fact["moved"] = rounded(fact["moved"])
     return {n: d for n, d in members.items() if not n.endswith(".json")} | facts
 
 

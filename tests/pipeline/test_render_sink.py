@@ -155,7 +155,9 @@ def test_a_code_that_could_not_be_made_is_a_row_without_a_file(tmp_path, renders
     mask = pa.array([i < 3 for i in range(15)])
     null = pa.FixedSizeListArray.from_arrays(latents.values, type=latents.type, mask=mask)
     flags = pa.array([["antipodal"] if i < 3 else [] for i in range(15)], batch.schema.field("flags").type)
-    bad = batch.set_column(at, batch.schema.field("flags"), flags).set_column(11, batch.schema.field("latent"), null)
+    bad = batch.set_column(at, batch.schema.field("flags"), flags).set_column(
+        batch.schema.get_field_index("latent"), batch.schema.field("latent"), null
+    )
     receipt = sink(renders, str(tmp_path / "out")).write([decoded(bad)])
     assert (receipt.rows, receipt.failed) == (15, 3)
     rows = committed(renders, receipt.fragments[renders.name])

@@ -276,7 +276,7 @@ class TestRecipes:
         latents = matrix_of(before.column("latent")).copy()
         latents[6:12] += 1e-3  # the strips of the second image
         changed = pa.FixedSizeListArray.from_arrays(pa.array(latents.reshape(-1)), type=before.column("latent").type)
-        after = before.set_column(11, before.schema.field("latent"), changed)
+        after = before.set_column(before.schema.get_field_index("latent"), before.schema.field("latent"), changed)
         assert np.flatnonzero(pending(how, after, done)).tolist() == list(range(6, 12))
 
     def test_another_codec_or_direction_is_another_recipe(self):

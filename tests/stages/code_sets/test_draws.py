@@ -6,22 +6,25 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from schemas.codec import LatentSpec
+from schemas.codec import ConvVAECodec, LatentSpec, Preprocess
 from schemas.errors import JobError
+from schemas.identity import row_seed
 from schemas.steps import AnalogyStep, SampleStep, TrustRegion, WalkStep
 from schemas.tables import codes_schema
 from stages.code_sets.analogy import Analogy, analogy, analogy_method
 from stages.code_sets.draw import Draw
 from stages.code_sets.gaussian import Gaussian
 from stages.code_sets.mixture import Mixture, fit_mixture
-from stages.code_sets.noise import normal_rows, streams
+from stages.code_sets.noise import draw_name, normal_rows, streams
 from stages.code_sets.pairing import random_triples
 from stages.code_sets.parents import parents_batch, parents_schema
 from stages.code_sets.spread import LatentSample
 from stages.code_sets.trust import Shell, Trust, typicality
 from stages.code_sets.walk import Walk, pcn_step
+from stages.codecs.factory import open_codec
 from stages.columns import column_of, matrix_of
 from stages.moments import Moments
+from tests.codec_cases import weights_of
 
 D = 8
 PLAIN = LatentSpec(shape=(D,), space="z")
@@ -233,6 +236,20 @@ def test_the_priors_draws_are_standard_normal_and_atypical_ones_are_flagged():
     batch = hot(draws(200))
     expected = np.abs(typicality(codes(batch, 1)[:, 0])) > 1
     assert [f == ["atypical"] for f in batch.column("flags").to_pylist()] == expected.tolist() and expected.sum() > 100
+
+
+def test_a_codec_that_samples_its_prior_makes_the_draws_and_each_follows_from_its_own_seed():
+    codec = open_codec(
+        ConvVAECodec(family="conv_vae", weights="w", preprocess=Preprocess(size=16)), weights_of(variant="vae")
+    )
+    step = SampleStep(name="s", method="prior", temperature=0.5, seed=3)
+    zero, standard = np.zeros(codec.latent.dim), Mixture.of(Gaussian.standard(codec.latent.dim))
+    stage = Draw(step, codec.latent, mixture=standard, centre=zero)
+    whole = stage(draws(40), codec)
+    assert joined([stage(draws(3), codec), stage(draws(37, start=3), codec)]).equals(whole)
+    seeds = np.array([row_seed(draw_name(k), "s", 3) for k in range(40)], np.uint64)
+    expected = 0.5 * codec.sample_prior(seeds).numpy()
+    np.testing.assert_array_equal(codes(whole, 1)[:, 0], expected.astype(np.float64))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])

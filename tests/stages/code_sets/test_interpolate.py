@@ -290,12 +290,12 @@ class TestGeodesic:
     CODEC = Sphere(SphereCodec(dim=3, preprocess=Preprocess(size=(8, 8))))
     STEP = InterpolateStep(method="geodesic", frames=5)
 
-    def stage(self, **changes) -> Interpolate:
-        return Interpolate(self.STEP.model_copy(update=changes), self.CODEC.latent).with_codec(self.CODEC)
+    def made(self, batch: pa.RecordBatch, **changes) -> pa.RecordBatch:
+        return Interpolate(self.STEP.model_copy(update=changes), self.CODEC.latent)(batch, self.CODEC)
 
     def test_codes_lie_on_the_great_circle_and_the_operation_reports(self):
         a, b = latents(2, 27, 3), latents(2, 28, 3)
-        batch = self.stage()(pairs(a, b, self.CODEC.latent))
+        batch = self.made(pairs(a, b, self.CODEC.latent))
         middle = self.CODEC.geodesic(torch.from_numpy(a), torch.from_numpy(b), t=0.5)
         found = torch.from_numpy(codes(batch, 5)[:, 2].copy())
         assert float(self.CODEC.geodesic_distance(found, middle).max()) < 1e-4 * self.CODEC.radius
@@ -304,22 +304,22 @@ class TestGeodesic:
         assert set(batch.column("flags").to_pylist()[0]) == set()
 
     def test_what_did_not_converge_is_flagged_and_kept(self):
-        batch = self.stage(iterations=1)(pairs(latents(1, 29, 3) * 2, latents(1, 30, 3) * 2, self.CODEC.latent))
+        batch = self.made(pairs(latents(1, 29, 3) * 2, latents(1, 30, 3) * 2, self.CODEC.latent), iterations=1)
         assert batch.column("flags").to_pylist() == [["not_converged"]] * 5
         assert batch.column("latent").null_count == 0
 
     def test_rows_do_not_depend_on_their_batch(self):
         a, b = latents(3, 31, 3), latents(3, 32, 3)
         b[1, 0] = np.nan
-        whole = self.stage()(pairs(a, b, self.CODEC.latent))
-        alone = self.stage()(pairs(a[2:], b[2:], self.CODEC.latent, start=2))
+        whole = self.made(pairs(a, b, self.CODEC.latent))
+        alone = self.made(pairs(a[2:], b[2:], self.CODEC.latent, start=2))
         assert whole.slice(10).equals(alone)
         assert whole.column("flags").to_pylist()[5] == ["nan_input"]
 
     def test_the_summary_counts_each_strip_once_in_any_cut(self):
         a, b = latents(5, 33, 3), latents(5, 34, 3)
         b[1, 0] = np.nan
-        batch = self.stage(iterations=3)(pairs(a, b, self.CODEC.latent))
+        batch = self.made(pairs(a, b, self.CODEC.latent), iterations=3)
         reports = [json.loads(o).get("found") for o in batch.column("operation").to_pylist()[::5]]
         known = [r for r in reports if r]
         found = convergence_of(batch)["interpolate"]
@@ -348,7 +348,8 @@ class TestGeodesic:
         spec = CustomCodec(entry="a:B", preprocess=Preprocess(size=(8, 8)))
         stage = Interpolate(self.STEP, StubbornCodec.latent_of(spec))
         with pytest.raises(JobError, match="no decoder with gradients"):
-            stage.with_codec(StubbornCodec(spec, device="cpu"))
+            codec = StubbornCodec(spec, device="cpu")
+            stage(pairs(latents(1, 31, codec.latent.dim), latents(1, 32, codec.latent.dim), codec.latent), codec)
 
 
 def test_parts_of_spatial_latents_follow_the_step():
