@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.context import Context
+from pipeline.store.store import Store
 from schemas.measurements import MEASUREMENTS, Measurement
 from schemas.steps import Step
 
@@ -46,3 +48,18 @@ def read_measurements(ctx: Context) -> dict[tuple[str, str], list[Measurement]]:
                 of = (row.pop("step"), row.pop("stage"))
                 found.setdefault(of, []).append(Measurement(**row))
     return found
+
+
+def fitted_angles(store: Store, where: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """By run and direction name its angle to the truth, where its fit was resampled: `value`, `low`, `high` in degrees, `status`."""
+    table = store.measurements()
+    if not table.exists():
+        return {}
+    columns, mine = ["run_id", "step", "subject", "value", "low", "high", "status"], f"{where} AND stage = 'fit'"
+    rows = [r for b in table.scan(columns, where=f"{mine} AND metric = 'angle'") for r in b.to_pylist()]
+    return {(row["run_id"], named(row["step"], row["subject"])): row for row in rows}
+
+
+def named(step: str | None, attribute: str) -> str:
+    """The name of a fitted direction: `smiling`, or `myfit.smiling` when the step was given a name of its own."""
+    return attribute if step in (None, "fit") else f"{step}.{attribute}"

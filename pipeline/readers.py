@@ -4,12 +4,16 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.measurements import fitted_angles
 from pipeline.store.store import Store
 from pipeline.store.table import Table
 from schemas.codec import CodecSpec, LatentSpec
 from schemas.errors import JobError, StoreError
 from schemas.job import did_you_mean
 from schemas.tables import latent_spec
+
+ANGLE = {"": "value", "_low": "low", "_high": "high", "_status": "status"}
+"""Ends of the names of a direction's angle, and where a measurement has them."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,17 @@ def list_failures(
 
 
 def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> list[dict[str, Any]]:
-    """Directions of the dataset's present codec, without their vectors."""
+    """Directions of the dataset's present codec, without their vectors; with their angles to the truth where those were measured."""
     view = open_dataset(uri, options, dataset)
     columns = ["name", "estimator", "status", "n", "n_positive", "n_negative", "separation", "separation_low"]
     columns += ["separation_high", "auc", "auc_low", "auc_high", "sigma", "run_id"]
     where = f"dataset = '{view.name}' AND fingerprint = '{view.fingerprint}'"
-    return sorted(_rows(view.store.directions(), columns, where=where), key=lambda row: str(row["name"]))
+    angles = fitted_angles(view.store, where)
+    rows = sorted(_rows(view.store.directions(), columns, where=where), key=lambda row: str(row["name"]))
+    for row in rows:
+        angle = angles.get((row["run_id"], row["name"]), {})
+        row |= {f"angle{part}": angle.get(key) for part, key in ANGLE.items()}
+    return rows
 
 
 def list_measurements(

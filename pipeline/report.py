@@ -15,7 +15,8 @@ from pipeline import artifacts
 from pipeline.code_set import CodeSet
 from pipeline.codec import weights_url
 from pipeline.context import Context
-from pipeline.measurements import read_measurements
+from pipeline.measurements import fitted_angles, read_measurements
+from pipeline.readers import ANGLE
 from pipeline.store.table import Table
 from pipeline.thumbnails import picture_of
 from schemas.steps import CodeSetStep, ComponentEstimator
@@ -155,7 +156,10 @@ def _directions(ctx: Context) -> Iterator[DirectionEvidence]:
     mine = (
         f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}' AND estimator NOT IN ({unlabelled})"
     )
-    for row in _rows(table, fields, mine):
+    angles = fitted_angles(ctx.store, f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'")
+    for row in _rows(table, [*fields, "run_id"], mine):
+        angle = angles.get((row.pop("run_id"), row["name"]), {})
+        row |= {f"angle{part}": angle.get(key) for part, key in ANGLE.items()}
         yield DirectionEvidence(**{k: v for k, v in row.items() if v is not None})
 
 

@@ -141,9 +141,13 @@ def show_directions(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             "without": row["n_negative"],
             "separation, σ": between(row, "separation"),
             "AUC": between(row, "auc"),
+            "off by, °": between(row, "angle") or (row["angle_status"] or "").replace("_", " "),
         }
         for row in rows
     ]
+    if all(row["angle_status"] is None for row in rows):  # nothing was resampled
+        for row in short:
+            del row["off by, °"]
     show_rows(rows if as_json else short, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.directions import store_directions
 from pipeline.executors.base import Executor, Splits
-from pipeline.measurements import store_measurements
+from pipeline.measurements import named, store_measurements
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
 from schemas.job import did_you_mean
@@ -78,4 +78,4 @@ def drive(
 
 def direction_name(step: FitStep, attribute: str) -> str:
     """`smiling`, or `myfit.smiling` when the step was given a name of its own."""
-    return attribute if step.name in (None, "fit") else f"{step.name}.{attribute}"
+    return named(step.name, attribute)

@@ -77,7 +77,10 @@ class StripTable:
 
 @dataclass(frozen=True)
 class DirectionEvidence:
-    """A fitted direction. `separation` is in σ; None where the fit has no such figure (`status` says why)."""
+    """A fitted direction. `separation` is in σ; None where the fit has no such figure (`status` says why).
+
+    `angle` to the true direction, in degrees, where the fit was resampled; `angle_status` says why it has none.
+    """
 
     name: str
     estimator: str
@@ -92,6 +95,10 @@ class DirectionEvidence:
     auc_low: float | None = None
     auc_high: float | None = None
     confidence: float = 0.95
+    angle: float | None = None
+    angle_low: float | None = None
+    angle_high: float | None = None
+    angle_status: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,25 +19,27 @@ def directions(found: Sequence[DirectionEvidence]) -> Markup:
     """What each direction rests on: how many images, how far the classes lie apart, how well it tells unseen ones apart."""
     widest = max((d.separation_high or d.separation or 0.0 for d in found), default=0.0) or 1.0
     level = f"{found[0].confidence:.0%}"
+    resampled = any(d.angle_status for d in found)
     columns = (
         "direction",
         "images, with / without",
         f"separation, σ ({level} interval)",
         f"held-out AUC ({level} interval)",
+        *((f"angle to the truth, ° ({level} interval)",) if resampled else ()),
     )
     return tag(
         "div",
         tag(
             "table",
             tag("thead", tag("tr", [tag("th", c, scope="col") for c in columns])),
-            tag("tbody", [_direction(d, widest) for d in found]),
+            tag("tbody", [_direction(d, widest, resampled=resampled) for d in found]),
             class_="facts",
         ),
         class_="card wide",
     )
 
 
-def _direction(d: DirectionEvidence, widest: float) -> Markup:
+def _direction(d: DirectionEvidence, widest: float, *, resampled: bool) -> Markup:
     how = d.estimator.replace("_", " ")
     odd = tag("span", d.status.replace("_", " "), class_="note") if d.status != "ok" else None
     return tag(
@@ -48,7 +50,15 @@ def _direction(d: DirectionEvidence, widest: float) -> Markup:
             "separation", (d.separation, d.separation_low, d.separation_high), scale=(0.0, widest * 1.05), digits=2
         ),
         _evidence("held-out AUC", (d.auc, d.auc_low, d.auc_high), scale=(0.5, 1.0), digits=3),
+        _angle(d) if resampled else None,
     )
+
+
+def _angle(d: DirectionEvidence) -> Markup:
+    """How far the direction may be off, or why that cannot be told."""
+    if d.angle is None and d.angle_status:
+        return tag("td", tag("span", d.angle_status.replace("_", " "), class_="note"), data_label="angle")
+    return _evidence("angle", (d.angle, d.angle_low, d.angle_high), scale=(0.0, 90.0), digits=1)
 
 
 def _classes(d: DirectionEvidence) -> Markup:

@@ -31,7 +31,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where a job has run: encode, index, fit."""
     folder = make_images(tmp_path_factory.mktemp("cli"), 40)
     spoil(folder, 10)
-    steps = [{"stage": "encode"}, {"stage": "index"}, {"stage": "fit", "attributes": ["bright", "round"]}]
+    steps = [
+        {"stage": "encode"},
+        {"stage": "index"},
+        {"stage": "fit", "attributes": ["bright", "round"], "bootstrap": 20},
+    ]
     result = latentmill("run", write_job(folder, steps=steps), "--json", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["steps"]["encode"]["in_latents"] == 36
@@ -70,6 +74,8 @@ def test_lists_of_failures_directions_and_runs(done: Path) -> None:
     directions = json.loads(latentmill("directions", "--json", cwd=done).stdout)
     assert [d["name"] for d in directions] == ["bright", "round"]
     assert all(d["status"] == "ok" and d["auc_low"] <= d["auc"] <= d["auc_high"] for d in directions)
+    assert all(0 < d["angle_low"] <= d["angle"] <= d["angle_high"] <= 90 for d in directions)
+    assert "off by" in latentmill("directions", cwd=done).stdout
     runs = json.loads(latentmill("runs", "--json", cwd=done).stdout)
     assert [r["state"] for r in runs] == ["done"]
 
@@ -80,6 +86,10 @@ def test_power_tells_how_many_labels(done: Path) -> None:
     assert plan["per_class"] >= 1 and plan["cosine_now"] > 0.5
     said = latentmill("power", "--attribute", "bright", "--target-cosine", "0.95", cwd=done).stdout
     assert "bright: cosine 0.95 needs" in said and "labels of each class" in said
+    asked = ("power", "--attribute", "bright", "--estimator")
+    plan = json.loads(latentmill(*asked, "ols", "--controls", "round", "--json", cwd=done).stdout)
+    assert (plan["estimator"], plan["n_positive"] + plan["n_negative"]) == ("ols", 36)
+    assert "lda: " in latentmill(*asked, "lda", cwd=done).stdout
 
 
 @pytest.mark.parametrize(
@@ -89,7 +99,9 @@ def test_power_tells_how_many_labels(done: Path) -> None:
         (("--attribute", "shade"), "is float, and two classes are needed"),
         (("--attribute", "bright", "--where", "labels.bright = true"), "0 without"),
         (("--attribute", "bright", "--target-cosine", "1"), "is not between 0 and 1"),
-        (("--attribute", "bright", "--estimator", "svm"), "no noise law"),
+        (("--attribute", "bright", "--estimator", "svm"), "the planner does not know it"),
+        (("--attribute", "bright", "--controls", "round"), "mean_difference looks at no other attribute"),
+        (("--attribute", "bright", "--estimator", "ols", "--controls", "rund"), "did you mean `round`"),
         (("--attribute", "bright", "--group", "nobody"), "--group = 'nobody': no such label"),
     ],
 )

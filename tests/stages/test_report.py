@@ -76,8 +76,11 @@ def report(text: str = "faces") -> ReportData:
             ),
         ),
         directions=(
-            DirectionEvidence(text, "ols", "ok", 39808, 19512, 20296, 2.41, 2.36, 2.46, 0.957, 0.952, 0.962),
-            DirectionEvidence("bald", text, "single_class", 39808, 0, 39808),
+            DirectionEvidence(
+                *(text, "ols", "ok", 39808, 19512, 20296, 2.41, 2.36, 2.46, 0.957, 0.952, 0.962, 0.95),
+                *(7.3, 6.1, 8.4, "ok"),
+            ),
+            DirectionEvidence("bald", text, "single_class", 39808, 0, 39808, angle_status="not_measured"),
         ),
         failures=(
             FailureGroup("not_an_image", 2, (FailureExample(text, text, b"<script>alert(1)</script>"),)),
@@ -189,6 +192,9 @@ def test_the_report_shows_what_it_was_given():
         "2.36 – 2.46",
         "0.957",
         "single class",
+        "7.3",
+        "6.1 – 8.4",
+        "not measured",
     ):
         assert shown in page.text, shown
     for section in ("strips", "paths", "directions", "training", "failures", "timings", "provenance"):

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from schemas.measurements import Measurement
 from schemas.source import LabelType
+from stages import sample
 from stages.bootstrap import percentile_interval, poisson_weights
 from stages.directions import predictive, resampling
 from stages.directions.direction import Direction
@@ -177,6 +178,17 @@ def test_own_units_shrink_in_every_replicate(monkeypatch: pytest.MonkeyPatch) ->
     assert np.corrcoef((seen["young"] - coefficients(found)).ravel(), full.ravel())[0, 1] >= 0.98
 
 
+def test_logistic_fits_by_passes_have_the_same_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    latents, labels = faces(2000, d=5)
+    batch, asked = batch_of(latents, labels), step(estimator="logistic", l2=2.0, bootstrap=30)
+    in_memory = directions(asked, {"young": "bool"}, batch)["young"]
+    monkeypatch.setattr(sample, "MAX_ROWS", 500)  # the curvature then is that of a trial near the optimum
+    by_passes = directions(asked, {"young": "bool"}, batch)["young"]
+    mine, other = angle(in_memory), angle(by_passes)
+    assert (mine.value, mine.low, mine.high) == pytest.approx((other.value, other.low, other.high), rel=3e-2)
+    np.testing.assert_allclose(by_passes.standard_error, in_memory.standard_error, rtol=3e-2)
+
+
 # ----------------------------------------------------------------------------------------------- coverage
 
 
@@ -230,6 +242,23 @@ SIMULATION = 0.025
 def test_angles_cover(fields: dict[str, Any]) -> None:
     for size in (1, 4):
         assert covered(fields, size=size)[0] == pytest.approx(0.95, abs=0.02 + SIMULATION), size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["mean_difference", "lda", "svm"])
+def test_angles_of_extremes_cover_with_their_ends_held(estimator: str) -> None:
+    rng, hits, columns = np.random.default_rng(5), [], 20
+    for run in range(15):
+        z, truth = rng.standard_normal((1500, 6)), rng.standard_normal((columns, 6))
+        truth /= np.linalg.norm(truth, axis=1, keepdims=True)
+        scores = {f"a{i}": s for i, s in enumerate((z @ truth.T + rng.standard_normal((1500, columns))).T)}
+        batch = batch_of(z.astype(np.float32), scores, ids=[f"{run}.{i}" for i in range(1500)])
+        asked = step(estimator=estimator, extremes=0.2, holdout=0, bootstrap=100)
+        found = directions(asked, dict.fromkeys(scores, "float"), batch)
+        for name, v in zip(scores, truth, strict=True):
+            off = np.degrees(np.arccos(min(1.0, found[name].vector @ v)))
+            hits.append(angle(found[name]).low <= off <= angle(found[name]).high)
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02 + SIMULATION)
 
 
 def test_logistic_coefficients_cover_and_do_not_without_groups() -> None:

@@ -162,7 +162,7 @@ def test_any_split_gives_the_same_intervals(fields: dict[str, Any], monkeypatch:
         assert [m.metric for m in a] == [m.metric for m in b]
         assert [m.metric for m in a] == ["angle", "stability"]
         for mine, other in zip(a, b, strict=True):
-            assert (other.value, other.low, other.high) == pytest.approx((mine.value, mine.low, mine.high), rel=1e-9)
+            assert (other.value, other.low, other.high) == pytest.approx((mine.value, mine.low, mine.high), rel=1e-10)
         same(*(Direction(**{**_fields(x[name]), "intervals": ()}) for x in (whole, split)))
 
 
