@@ -171,9 +171,6 @@ def _evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
         if step.readout == "logistic" and known.labels.get(name) in ("int", "float"):
             fix = "use readout: ols, or declare it bool or category in source.labels.types"
             yield Problem(f"{at}.attributes", name, f"logistic needs classes, and this is {known.labels[name]}.", fix)
-    if known.codec and step.readout == "ols" and known.codec.latent.dim > 4096:
-        reason = f"keeps the covariance of all {known.codec.latent.dim} coordinates, more than 4096."
-        yield Problem(f"{at}.readout", "ols", reason, "use readout: direction or logistic, or a scorer of your own")
 
 
 def _evaluated_features(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:

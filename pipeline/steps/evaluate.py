@@ -33,7 +33,14 @@ from stages.evaluation.entanglement import LabelCorrelation, direction_cosines, 
 from stages.evaluation.fidelity import fidelity
 from stages.evaluation.models import CodecSource
 from stages.evaluation.questions import questions
-from stages.evaluation.readout import Readout, directions_readout, least_squares_readout, logistic_readout
+from stages.evaluation.readout import (
+    MAX_DIM,
+    Readout,
+    directions_readout,
+    least_squares_readout,
+    logistic_readout,
+    ridge_readout,
+)
 from stages.evaluation.replicates import Results
 from stages.evaluation.scorer import scored_attributes
 from stages.evaluation.slices import slices
@@ -186,11 +193,12 @@ def _readout(
     columns = [_needed_column(name, step, known) for name in wanted]
     splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
     dim = ctx.codec.latent.dim
-    if step.readout == "ols":
+    if step.readout == "ols" and dim <= MAX_DIM:
         found: Readout = drive(least_squares_readout(columns, dim=dim), ctx.executor, splits)
     else:
         types = {column.label: known[column.label] for column in columns}
-        found = drive(logistic_readout(types, known, dim=dim), ctx.executor, splits).only(wanted)
+        fitted = ridge_readout if step.readout == "ols" else logistic_readout
+        found = drive(fitted(types, known, dim=dim), ctx.executor, splits).only(wanted)
     if not found.attributes:
         said = ", ".join(f"{name}: {why}" for name, why in found.missing.items())
         raise JobError.one(f"{step.name}.attributes", list(wanted), f"none can be scored ({said}).")

@@ -42,7 +42,8 @@ class EvaluateStep(SelectionStep):
     scorer_options: dict[str, Any] = Field(default_factory=dict, description="given to your own scorer's class")
     readout: Literal["ols", "logistic", "direction"] = Field(
         "ols",
-        description="reencode: the linear score is fitted on the labels (ols, logistic), or is the direction's own projection",
+        description="reencode: the linear score is fitted on the labels (ols, which is ridge for latents of more than 2,048 "
+        "numbers; logistic), or is the direction's own projection",
     )
     originals: int = Field(
         1000,

@@ -1,6 +1,7 @@
 """Linear scores of attributes read from a latent: what `scorer: reencode` measures decoded pictures with.
 
-ols       w = (Σzz + λI)⁻¹ Σzy from one pass: the best linear guess of the label, in the label's own unit
+ols       w = (Σzz + λI)⁻¹ Σzy from one pass: the best linear guess of the label, in the label's own unit. Latents wider than
+          MAX_DIM seldom have the rows for it: there it is ridge, with its penalty by cross-validation
 logistic  the log-odds of a logistic fit
 direction the projection on the stored unit direction
 
@@ -25,6 +26,8 @@ from stages.stage import Passes
 RIDGE = 1e-6
 """λ as a share of the mean variance of a coordinate: keeps dimensions that never vary from blowing up."""
 LOGISTIC_L2 = 1.0
+MAX_DIM = FULL_MOMENTS_DIM
+"""Up to this size the covariance of all coordinates is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,20 @@ def logistic_readout(
 ) -> Passes[Any, Readout]:
     """Log-odds of a logistic fit for each attribute (bool; a category gives one score a value)."""
     step = FitStep(name="readout", attributes=tuple(attributes), estimator="logistic", l2=LOGISTIC_L2, holdout=0.0)
+    return (yield from _fitted(step, attributes, labels, dim))
+
+
+def ridge_readout(
+    attributes: Mapping[str, LabelType], labels: Mapping[str, LabelType], *, dim: int
+) -> Passes[Any, Readout]:
+    """The label's own unit by ridge, each attribute on the rows that know it: `ols` of latents of any width."""
+    step = FitStep(name="readout", attributes=tuple(attributes), estimator="ridge", holdout=0.0)
+    return (yield from _fitted(step, attributes, labels, dim))
+
+
+def _fitted(
+    step: FitStep, attributes: Mapping[str, LabelType], labels: Mapping[str, LabelType], dim: int
+) -> Passes[Any, Readout]:
     directions = yield from fit(step, attributes, dim=dim, labels=labels)
     found: dict[str, tuple[Floats, float]] = {}
     missing: dict[str, str] = {}
@@ -103,7 +120,3 @@ def _solve(moments: Moments, at: int) -> tuple[Floats, float]:
 def _readout(found: Mapping[str, tuple[Floats, float]], missing: Mapping[str, str], dim: int) -> Readout:
     weights = np.array([w for w, _ in found.values()]).reshape(len(found), dim)
     return Readout(tuple(found), weights, np.array([b for _, b in found.values()]), missing)
-
-
-MAX_DIM = FULL_MOMENTS_DIM
-"""`ols` keeps the covariance of all coordinates: up to this size."""

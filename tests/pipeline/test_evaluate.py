@@ -88,6 +88,18 @@ def test_fitted_scores_rank_the_estimators_of_one_attribute(folder: Path, tmp_pa
     assert 10 < found["effect", "bright", "bright"]["n"] < 60
 
 
+def test_wide_latents_are_read_by_ridge(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = {"directions": ["bright", "round"], "strengths": [1]}
+    exact = measured(folder, tmp_path / "ols", step)
+    monkeypatch.setattr("pipeline.steps.evaluate.MAX_DIM", 4)
+    found = measured(folder, tmp_path / "ridge", step)
+    for name in ("bright", "round"):
+        assert found["effect", "bright", name]["value"] == pytest.approx(
+            exact["effect", "bright", name]["value"], abs=0.05
+        )
+    assert found["effect", "bright", "bright"]["value"] != exact["effect", "bright", "bright"]["value"]
+
+
 def test_a_scorer_of_ones_own(folder: Path, tmp_path: Path) -> None:
     step = {
         "directions": ["bright", "round"],
