@@ -6,19 +6,20 @@ one s a class, which takes a d × d matrix a class and label, where the pooled o
 of the rows' lengths, and so for one more pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from scipy.linalg import cho_solve
 from scipy.linalg.lapack import dpocon, dpotrf
 
-from stages.attributes import Bools, Column, Floats
-from stages.directions.group_scatter import Scatter
+from stages.attributes import Column, Floats
+from stages.directions.group_scatter import Scatter, Subset
 from stages.moments import Moments
 from stages.rows import read_blocks
-from stages.scatter.conjugate import Solved
+from stages.stage import Passes
 
 RANK_TOLERANCE = 1e-12
 """Of the matrix scaled to a unit diagonal: eigenvalues below this share of the largest count as zero."""
@@ -97,24 +98,25 @@ def discriminant(classes: Classes, zz: Floats, *, shrinkage: float, unit: Floats
 
 
 def wide_discriminants(
-    classes: Sequence[Classes], solve: Callable[[Floats, Floats], Solved], *, shrinkage: Floats, unit: Floats
-) -> tuple[Floats, Bools]:
-    """(w (d, m), whether each was found) for m labels of the same rows, where only solutions with D⁻¹ΣzzD⁻¹ + λI are known.
+    rows: Subset, classes: Sequence[Classes], *, shrinkage: Floats, unit: Floats
+) -> Passes[Any, tuple[Floats, Floats]]:
+    """(w (d, m), residual (m,) of the system solved, infinite where it is as good as singular) for m labels of the same rows.
 
-    shrinkage (m,); unit (d, m), D its diagonal matrix; `solve(b (d, m), λ (1, m))`. What parts Σ_W from Σzz is of rank one, so
-    by Sherman and Morrison w points where the solution with Σzz does, and only its length changes.
+    shrinkage (m,); unit (d, m). What parts Σ_W from Σzz is of rank one, so by Sherman and Morrison w points where the solution
+    with Σzz does, and only its length changes.
     """
     n, bond = np.array([c.total for c in classes]), np.array([c.bond for c in classes])
     along = np.stack([c.along for c in classes], axis=1) / unit
     variance = np.array([c.mean_variance(u) for c, u in zip(classes, unit.T, strict=True)])
     mixed = np.where(shrinkage < 1, shrinkage, 0.5)
-    solved = solve(along, (n * variance * mixed / (1 - mixed))[None])
+    solved = yield from rows.solve(along, n * variance * mixed / (1 - mixed), unit=unit)
     left = 1 - bond * np.einsum("dm,dm->m", along, solved.x[0])
-    found = solved.reached[0] & (left > MIN_LEFT)
-    w = solved.x[0] * (bond * n / (1 - mixed) / np.where(found, left, 1.0))
+    w = solved.x[0] * (bond * n / (1 - mixed) / np.where(left > 0, left, 1.0))
+    residual = np.where(left > MIN_LEFT, solved.residual[0], np.inf)
     alone = shrinkage == 1  # nothing of Σ_W but its mean variance is left
     w[:, alone] = along[:, alone] * (bond / np.where(variance > 0, variance, 1.0))[alone]
-    return np.asarray(w / unit), found | (alone & (variance > 0))
+    residual[alone] = np.where(variance > 0, 0.0, np.inf)[alone]
+    return np.asarray(w / unit), residual
 
 
 @dataclass(frozen=True)

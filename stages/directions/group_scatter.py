@@ -3,7 +3,8 @@
 Up to `Limits.full` numbers a latent it ends as a whole matrix, of one subset of the rows at a time: kept whole by the first
 pass where all parts fit, otherwise put together from strips. Up to `Limits.strips` it stays in strips. Beyond, the strongest
 directions of all rows, labelled or not, held out or not, are found by randomised passes, and one pass a group takes the
-moments along them; what such a fit finds is approximate unless the rows span no more directions than that, and says so.
+moments along them. Unless the rows span no more directions than that, penalties and shrinkages are chosen on the sketch
+(and say so), and a solution takes passes of preconditioned conjugate gradients, which end near 1e-6 or say how far from it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +22,11 @@ from stages.components.subspace import subspace
 from stages.directions.row_sets import Group, RowSetPass, parts_of
 from stages.moments import Moments
 from stages.rows import read_blocks
+from stages.scatter.conjugate import Solved, by_passes
 from stages.scatter.sketched import Along, Frame, Sketched
 from stages.scatter.strips import Strips, in_strips, together
 from stages.scatter.whole import Whole
-from stages.stage import Passes
+from stages.stage import Passes, ReduceStage
 
 MAX_SKETCHED = 256
 """Directions of a sketch; fewer where their block of numbers would be too large."""
@@ -35,23 +37,39 @@ Scatter = Whole | Strips | Sketched
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Rows of some parts of a group: their statistic, of whose Σzzᵀ the diagonal counts, and Σzzᵀ as `scatter`."""
+    """Rows of some parts of a group: their statistic, of whose Σzzᵀ the diagonal counts, and Σzzᵀ as `scatter`.
+
+    `multiply`: Σzzᵀ·columns by a pass, in the coordinates of a sketch; None where `scatter` is all there is to know.
+    """
 
     moments: Moments
     scatter: Scatter
+    multiply: Callable[[Floats], Passes[Any, Floats]] | None = None
+
+    def solve(self, rhs: Floats, shifts: Floats, *, unit: Floats | float = 1.0) -> Passes[Any, Solved]:
+        """x (1, d, m) of (D⁻¹ΣzzD⁻¹ + σI)x = b for every column b of `rhs` (d, m) and its shift σ (m,); D is diag(unit),
+        `unit` (d, m) or 1. A sketch has a unit of its own.
+        """
+        match self.scatter:
+            case Strips():
+                return self.scatter.solve(rhs, shifts[None], unit=unit)
+            case Sketched() if self.multiply and self.scatter.rest:
+                sketch = self.scatter
+                return (yield from by_passes(self.multiply, lambda r: sketch.solve(r, shifts[None]).x[0], rhs, shifts))
+            case _:
+                return self.scatter.solve(rhs, shifts[None])
 
 
 @dataclass(frozen=True)
 class GroupScatter:
-    """A group and what is known of Σzzᵀ of its parts; `scatter_of` makes that of some of them, whose statistic is given."""
+    """A group and what is known of Σzzᵀ of its parts; `subset` makes that of some of them, whose statistic is given."""
 
     group: Group
-    scatter_of: Callable[[Sequence[int], Moments], Scatter]
+    subset: Callable[[Sequence[int], Moments], Subset]
 
     def of(self, parts: Sequence[int]) -> Subset:
         """The rows of `parts`, at least one. Made anew at every call: it may be hundreds of megabytes."""
-        moments = self.group.merged(parts)
-        return Subset(moments, self.scatter_of(parts, moments))
+        return self.subset(parts, self.group.merged(parts))
 
 
 @dataclass(frozen=True)
@@ -101,27 +119,36 @@ def scatter_of(
 ) -> Passes[Any, GroupScatter]:
     """By as many passes as it takes. `stage`: the pass that made the group; `centre` (d,) lies near its rows; `frame`: of a sketch."""
     if stage.full:
-        return GroupScatter(group, lambda parts, moments: Whole(moments.zz))
-    over = partial(_pass, group, stage)
+        return GroupScatter(group, lambda parts, moments: Subset(moments, Whole(moments.zz)))
+    # Columns of a group are known on the same rows, so one tells for all.
+    over = partial(PartsPass, stage.columns[group.members[0]], holdout=stage.holdout, folds=stage.folds)
     at = {part: i for i, part in enumerate(group.every)}
     if frame is not None:
-        along: list[Moments] = yield over(Along(frame))
-        return GroupScatter(group, lambda parts, moments: _sketched([along[at[p]] for p in parts], moments, frame))
+        along: list[Moments] = yield over(Along(frame), group.every)
+        return GroupScatter(
+            group,
+            lambda parts, moments: _sketched(moments, [along[at[p]] for p in parts], frame, partial(over, parts=parts)),
+        )
     block_values = max(1, limits.block_values // max(len(group.every), 1))
-    strips = yield from in_strips(over, list, centre=centre, block_values=block_values)
+    strips = yield from in_strips(partial(over, parts=group.every), list, centre=centre, block_values=block_values)
 
-    def put_together(parts: Sequence[int], moments: Moments) -> Scatter:
+    def put_together(parts: Sequence[int], moments: Moments) -> Subset:
         found = together([strips[at[p]] for p in parts], n=moments.n, shift=moments.z_mean - centre)
-        return Whole(found.dense()) if moments.dim <= limits.full else found
+        return Subset(moments, Whole(found.dense()) if moments.dim <= limits.full else found)
 
     return GroupScatter(group, put_together)
 
 
-def _pass(group: Group, stage: RowSetPass, fold: Fold[Any]) -> PartsPass:
-    # Columns of a group are known on the same rows, so one tells for all.
-    return PartsPass(stage.columns[group.members[0]], fold, group.every, stage.holdout, stage.folds)
+def _sketched(
+    moments: Moments, along: Sequence[Moments], frame: Frame, over: Callable[[Fold[Any]], ReduceStage[Any]]
+) -> Subset:
+    """`along`: moments along the frame of the parts whose statistic is `moments`; `over` makes the reduce stage of a fold."""
+    shift = (moments.z_mean - frame.centre) / frame.unit
 
+    def multiply(columns: Floats) -> Passes[Any, Floats]:
+        images: list[Floats] = yield over(Sketch(frame.centre, columns, frame.unit))
+        return np.asarray(sum(images) - np.outer(moments.n * shift, shift @ columns))
 
-def _sketched(along: Sequence[Moments], moments: Moments, frame: Frame) -> Sketched:
     inside = reduce(Moments.merged, along).zz
-    return Sketched(frame, inside, float((moments.squares / frame.unit**2).sum()))
+    trace = float((moments.squares / frame.unit**2).sum())
+    return Subset(moments, Sketched(frame, inside, trace), multiply)

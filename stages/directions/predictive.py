@@ -4,9 +4,8 @@ Both take one pass for all columns (stages/directions/row_sets.py), LDA with Led
 latents take more for Σzzᵀ (stages/directions/group_scatter.py). Each column stands on the rows that know it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,7 @@ from stages.directions.linearised import Linearised, linearised_discriminant, li
 from stages.directions.regression import in_sample
 from stages.directions.ridge import Penalty, Ridged, choose_penalty, given_penalty, ridge
 from stages.directions.row_sets import Group, RowSetPass, RowSets, grouped
-from stages.moments import Moments
-from stages.scatter.conjugate import MAX_ITERATIONS
-from stages.scatter.sketched import Sketched
+from stages.scatter.conjugate import MAX_ITERATIONS, PASSES_TOLERANCE, REACHED
 from stages.scatter.strips import Strips
 from stages.scatter.whole import Whole
 from stages.stage import Passes
@@ -60,10 +57,10 @@ def predictive(step: FitStep, columns: tuple[Column, ...], dim: int, limits: Lim
         rows = yield from scatter_of(group, stage, centre=centre, limits=limits, frame=frame)
         if step.estimator == "ridge":
             penalty = choose_penalty(rows) if step.l2 is None else given_penalty(step.l2, len(group.members))
-            found |= _ridge(rows, penalty, columns)
+            found |= yield from _ridge(rows, penalty, columns)
         else:
             penalty = None
-            found |= _discriminants(rows, problems, step, state, columns)
+            found |= yield from _discriminants(rows, problems, step, state)
         if step.bootstrap:
             room = MAX_KEPT_BYTES // (8 * dim**2) > number
             linearised |= _linearised(rows, found, penalty, problems, step, room=room)
@@ -91,26 +88,28 @@ def _complete(group: Group, columns: tuple[Column, ...], state: RowSets) -> bool
 # ----------------------------------------------------------------------------------------------- ridge regression
 
 
-def _ridge(rows: GroupScatter, penalty: Penalty, columns: tuple[Column, ...]) -> Found:
+def _ridge(rows: GroupScatter, penalty: Penalty, columns: tuple[Column, ...]) -> Passes[Any, Found]:
     group = rows.group
-    stored = _regressed(rows, group.every, penalty, columns)
-    trial = stored if group.training == group.every else _regressed(rows, group.training, penalty, columns)
+    trial = stored = yield from _regressed(rows, group.every, penalty, columns)
+    if group.training != group.every:
+        trial = yield from _regressed(rows, group.training, penalty, columns)
     return {i: (stored[at], trial[at]) for at, i in enumerate(group.members)}
 
 
 def _regressed(
     rows: GroupScatter, parts: Sequence[int], penalty: Penalty, columns: tuple[Column, ...]
-) -> list[Estimate]:
+) -> Passes[Any, list[Estimate]]:
     """An estimate for every column of the group, on some of its parts."""
-    moments = rows.group.merged(parts)
-    if moments.n < 2:
-        return [Estimate(FitStatus.TOO_FEW, Evidence(moments.n)) for _ in rows.group.members]
+    n = sum(rows.group.parts[p].n for p in parts)
+    if n < 2:
+        return [Estimate(FitStatus.TOO_FEW, Evidence(n)) for _ in rows.group.members]
     subset = rows.of(parts)
-    fit = ridge(subset, penalty)
-    return [_regression(fit, penalty, subset.moments, columns[i], at) for at, i in enumerate(rows.group.members)]
+    fit = yield from ridge(subset, penalty)
+    return [_regression(fit, penalty, subset, columns[i], at) for at, i in enumerate(rows.group.members)]
 
 
-def _regression(fit: Ridged, penalty: Penalty, moments: Moments, column: Column, at: int) -> Estimate:
+def _regression(fit: Ridged, penalty: Penalty, rows: Subset, column: Column, at: int) -> Estimate:
+    moments = rows.moments
     evidence = Evidence(moments.n)
     intercept = float(fit.intercept[at])
     w = fit.coefficients[:, at]
@@ -123,23 +122,29 @@ def _regression(fit: Ridged, penalty: Penalty, moments: Moments, column: Column,
         intercept = float(-w @ (moments.z_mean + gap))
     elif moments.n < 3 or moments.yy[at, at] <= moments.n * (1e-13 * float(moments.y_mean[at])) ** 2:
         return Estimate(FitStatus.TOO_FEW if moments.n < 3 else FitStatus.CONSTANT, evidence)
-    if not fit.reached[at]:
+    if isinstance(rows.scatter, Strips) and fit.residual[at] > REACHED:
         fix = f"not solved in {MAX_ITERATIONS} iterations: latents are nearly collinear; set a larger l2"
         return Estimate(FitStatus.NOT_CONVERGED, evidence, fix)
-    said = (
-        [f"l2 {penalty.l2[at]:.3g}, the best in {penalty.cv_folds}-fold cross-validation"] if penalty.cv_folds else []
-    )
+    said = []
+    if penalty.cv_folds:
+        how = f"{penalty.cv_folds}-fold cross-validation{penalty.note}"
+        said.append(f"l2 {penalty.l2[at]:.3g}, the best in {how}")
     if penalty.at_edge[at]:
         said.append("at the edge of the tried penalties")
     if penalty.out_of_reach[at]:
         said.append(f"{penalty.out_of_reach[at]} smaller penalties not solved in {MAX_ITERATIONS} iterations")
     if fit.rank is not None and fit.rank < len(w):
         said.append(f"latents span {fit.rank} of {len(w)} dimensions, the least coefficients were taken")
-    if fit.note:
-        said.append(fit.note)
+    said.extend(_approximate(fit.residual[at]))
     status = FitStatus.OK if w.any() else FitStatus.ZERO_NORM
     error = None if fit.standard_error is None else fit.standard_error[:, at]
     return Estimate(status, evidence, "; ".join(said), w, error, intercept)
+
+
+def _approximate(residual: float) -> Iterator[str]:
+    """A word for a solution by passes that ended early."""
+    if residual > PASSES_TOLERANCE:
+        yield f"approximate: passes ended at a residual of {residual:.1g}"
 
 
 # ----------------------------------------------------------------------------------------------- linear discriminants
@@ -180,19 +185,18 @@ def _problems(
     return {key: replace(p, fourth=float(power)) for (key, p), power in zip(found.items(), powers, strict=True)}
 
 
-def _discriminants(
-    rows: GroupScatter, problems: Problems, step: FitStep, state: RowSets, columns: tuple[Column, ...]
-) -> Found:
+def _discriminants(rows: GroupScatter, problems: Problems, step: FitStep, state: RowSets) -> Passes[Any, Found]:
     group = rows.group
 
-    def estimates(parts: Sequence[int], counts: LabelCounts, *, training: bool) -> list[Estimate]:
+    def estimates(parts: Sequence[int], counts: LabelCounts, *, training: bool) -> Passes[Any, list[Estimate]]:
         told = {i: p for i in group.members if (p := problems.get((i, training)))}
-        solved = _discriminated(rows.of(parts), told, step) if told else {}
+        solved = (yield from _discriminated(rows.of(parts), told, step)) if told else {}
         evidence = {i: class_evidence(counts, i) for i in group.members}
         return [solved.get(i) or Estimate(class_status(evidence[i]), evidence[i]) for i in group.members]
 
-    stored = estimates(group.every, state.counts, training=False)
-    trial = estimates(group.training, state.training, training=True) if step.holdout else stored
+    trial = stored = yield from estimates(group.every, state.counts, training=False)
+    if step.holdout:
+        trial = yield from estimates(group.training, state.training, training=True)
     return {i: (stored[at], trial[at]) for at, i in enumerate(group.members)}
 
 
@@ -203,60 +207,58 @@ def _share(problem: _Problem, scatter: Scatter, step: FitStep) -> float:
     return ledoit_wolf(problem.classes, scatter, problem.fourth, unit=problem.unit)
 
 
-def _discriminated(rows: Subset, problems: dict[int, _Problem], step: FitStep) -> dict[int, Estimate]:
+def _discriminated(rows: Subset, problems: dict[int, _Problem], step: FitStep) -> Passes[Any, dict[int, Estimate]]:
     """An estimate for every column of `problems`, which all stand on these rows."""
     scatter, auto = rows.scatter, step.shrinkage in (None, "auto")
-    shares = {i: _share(p, scatter, step) for i, p in problems.items()}
+    shares, said = {}, {}
+    for i, p in problems.items():
+        shares[i] = _share(p, scatter, step)
+        said[i] = [f"Ledoit-Wolf shrinkage {shares[i]:.3g}{scatter.note}"] if auto else []
     if not isinstance(scatter, Whole):
-        return _widely_discriminated(rows.moments, scatter, problems, shares, auto=auto)
+        return (yield from _widely_discriminated(rows, problems, shares, said))
     found = {}
     for i, problem in problems.items():
         w, rank = discriminant(problem.classes, scatter.matrix, shrinkage=shares[i], unit=problem.unit)
-        least = rank < len(w)
-        word = (
-            f"latents span {rank} of {len(w)} dimensions within classes; shrinkage above 0 steadies it" if least else ""
-        )
-        found[i] = _discriminating(w, problem.classes, shares[i] if auto else None, word)
+        if rank < len(w):
+            said[i].append(f"latents span {rank} of {len(w)} dimensions within classes; shrinkage above 0 steadies it")
+        found[i] = _discriminating(w, problem.classes, said[i])
     return found
 
 
 def _widely_discriminated(
-    moments: Moments, scatter: Strips | Sketched, problems: dict[int, _Problem], shares: dict[int, float], *, auto: bool
-) -> dict[int, Estimate]:
-    found: dict[int, Estimate] = {}
-    for i, problem in problems.items():
-        if shares[i] == 0 and moments.n < moments.dim + 2:
-            reason = f"{moments.n} rows leave the covariance of {moments.dim} latents singular; set shrinkage above 0"
-            found[i] = Estimate(FitStatus.TOO_FEW, Evidence.of_classes(*problem.classes.n), reason)
+    rows: Subset, problems: dict[int, _Problem], shares: dict[int, float], said: dict[int, list[str]]
+) -> Passes[Any, dict[int, Estimate]]:
+    n, dim = rows.moments.n, rows.moments.dim
+    singular = {i: p for i, p in problems.items() if shares[i] == 0 and n < dim + 2}
+    reason = f"{n} rows leave the covariance of {dim} latents singular; set shrinkage above 0"
+    found = {i: Estimate(FitStatus.TOO_FEW, Evidence.of_classes(*p.classes.n), reason) for i, p in singular.items()}
     left = {i: p for i, p in problems.items() if i not in found}
     if not left:
         return found
-    classes, share = [p.classes for p in left.values()], np.array([shares[i] for i in left])
+    in_strips = isinstance(rows.scatter, Strips)
     # Without shrinkage the scale is free, and coordinates of unit deviation converge fastest.
-    free = not auto and isinstance(scatter, Strips)
-    units = [p.classes.deviation if free and shares[i] == 0 else p.unit for i, p in left.items()]
-    unit = np.stack(units, axis=1)
-    solve = partial(scatter.solve, unit=unit) if isinstance(scatter, Strips) else scatter.solve
-    w, reached = wide_discriminants(classes, solve, shrinkage=share, unit=unit)
+    units = [p.classes.deviation if in_strips and shares[i] == 0 else p.unit for i, p in left.items()]
+    w, residual = yield from wide_discriminants(
+        rows,
+        [p.classes for p in left.values()],
+        shrinkage=np.array([shares[i] for i in left]),
+        unit=np.stack(units, axis=1),
+    )
+    reached = residual <= (REACHED if in_strips else np.finfo(np.float64).max)
     for at, (i, problem) in enumerate(left.items()):
-        coefficients = w[:, at] if reached[at] else np.full(moments.dim, np.nan)
-        found[i] = _discriminating(coefficients, problem.classes, shares[i] if auto else None, scatter.note)
+        coefficients = w[:, at] if reached[at] else np.full(dim, np.nan)
+        found[i] = _discriminating(coefficients, problem.classes, [*said[i], *_approximate(residual[at])])
     return found
 
 
-def _discriminating(w: Floats, classes: Classes, shrunk: float | None, word: str) -> Estimate:
-    """`shrunk`: the shrinkage that was estimated. Coefficients that are not finite were not found."""
+def _discriminating(w: Floats, classes: Classes, said: Sequence[str]) -> Estimate:
+    """Coefficients that are not finite were not found."""
     evidence = Evidence.of_classes(*classes.n)
     if not np.isfinite(w).all():
         return Estimate(FitStatus.NOT_CONVERGED, evidence, "the covariance is too near to singular; set shrinkage")
-    said = [f"Ledoit-Wolf shrinkage {shrunk:.3g}"] if shrunk is not None else []
-    return Estimate(
-        FitStatus.OK if w.any() else FitStatus.ZERO_NORM,
-        evidence,
-        "; ".join([*said, word] if word else said),
-        coefficients=w,
-        intercept=float(-w @ (classes.positive + classes.negative) / 2),
-    )
+    middle = (classes.positive + classes.negative) / 2
+    status = FitStatus.OK if w.any() else FitStatus.ZERO_NORM
+    return Estimate(status, evidence, "; ".join(said), coefficients=w, intercept=float(-w @ middle))
 
 
 # ----------------------------------------------------------------------------------------------- for a bootstrap

@@ -9,6 +9,7 @@ left out are those of the sketch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from stages.attributes import Bools, Floats
 from stages.directions.group_scatter import GroupScatter, Subset
 from stages.moments import Moments
 from stages.scatter.whole import Whole
+from stages.stage import Passes
 
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-12, 7))
 """Tried penalties, as shares of the latents' mean scatter tr(Σzz)/d."""
@@ -25,30 +27,30 @@ MAX_VALUES = 2**23
 
 @dataclass(frozen=True, slots=True)
 class Ridged:
-    """`coefficients` (d, m), `standard_error` the same or None, `intercept` (m,) of m labels; `reached` (m,): solved at all.
+    """`coefficients` (d, m), `standard_error` the same or None, `intercept` (m,) of m labels; `residual` (m,) of the system solved.
 
-    `rank`: of Σzz + λI, None where it is not known. `note`: what is approximate.
+    `rank`: of Σzz + λI, None where it is not known.
     """
 
     coefficients: Floats
     standard_error: Floats | None
     intercept: Floats
-    reached: Bools
+    residual: Floats
     rank: int | None
-    note: str
 
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
     """The penalty `l2` (m,) of each of m labels; `cv_folds` chose it, or 0. `at_edge` (m,) of the tried ones.
 
-    `out_of_reach` (m,): how many smaller ones could not be solved.
+    `out_of_reach` (m,): how many smaller ones could not be solved. `note`: of the choice.
     """
 
     l2: Floats
     cv_folds: int
     at_edge: Bools
     out_of_reach: np.ndarray
+    note: str = ""
 
 
 def given_penalty(l2: float, labels: int) -> Penalty:
@@ -65,12 +67,13 @@ def choose_penalty(rows: GroupScatter) -> Penalty:
     training = group.merged(parts)
     scale = float((training if training.n > 1 else group.merged(group.every)).squares.sum()) / training.dim or 1.0
     grid = np.array(PENALTIES) * scale
-    error = np.zeros((len(grid), len(group.members)))
+    error, note = np.zeros((len(grid), len(group.members))), ""
     for part in parts:
         others = tuple(p for p in parts if p != part)
         if sum(group.parts[p].n for p in others) < 2:
             continue
         rest, left_out = rows.of(others), rows.of((part,))
+        note = rest.scatter.note
         for labels in _some(error.shape[1], len(grid) * training.dim):
             zy = rest.moments.zy[:, labels]
             solved = rest.scatter.solve(zy, np.repeat(grid[:, None], zy.shape[1], axis=1))
@@ -79,7 +82,7 @@ def choose_penalty(rows: GroupScatter) -> Penalty:
                 error[g, labels] += np.where(solved.reached[g], missed, np.inf)
     best = np.argmin(error, axis=0)
     out_of_reach = np.isinf(error).sum(0)
-    return Penalty(grid[best], len(parts), (best == out_of_reach) | (best == len(grid) - 1), out_of_reach)
+    return Penalty(grid[best], len(parts), (best == out_of_reach) | (best == len(grid) - 1), out_of_reach, note)
 
 
 def squared_error(coefficients: Floats, labels: slice, fitted_on: Moments, rows: Subset) -> Floats:
@@ -92,17 +95,17 @@ def squared_error(coefficients: Floats, labels: slice, fitted_on: Moments, rows:
     return np.asarray(np.maximum(inside, 0) + moments.n * shift**2)
 
 
-def ridge(rows: Subset, penalty: Penalty) -> Ridged:
+def ridge(rows: Subset, penalty: Penalty) -> Passes[Any, Ridged]:
     """The fit of at least two rows."""
     moments, scatter, l2 = rows.moments, rows.scatter, penalty.l2
-    solved = scatter.solve(moments.zy, l2[None])
+    solved = yield from rows.solve(moments.zy, l2)
     w = solved.x[0]
     error, rank = None, None
     if isinstance(scatter, Whole):
         spread, freedom = scatter.spread(l2)
         noise = squared_error(w, slice(None), moments, rows) / np.maximum(moments.n - freedom - 1, 1.0)
         error, rank = np.sqrt(spread * noise), scatter.rank(float(l2[0]))
-    return Ridged(w, error, moments.y_mean - moments.z_mean @ w, solved.reached[0], rank, scatter.note)
+    return Ridged(w, error, moments.y_mean - moments.z_mean @ w, solved.residual[0], rank)
 
 
 def _some(labels: int, values: int) -> Iterator[slice]:

@@ -2,8 +2,10 @@
 
 U (d, k) is the range that a randomised finder took for the strongest directions (Halko, Martinsson and Tropp 2011), G the
 second moments of the rows along U, exact, and ρ what is left of the trace, spread evenly over the other d − k directions:
-shrinkage of the rest towards its mean. Rows that span at most k directions are caught whole, and the result is exact;
-otherwise `note` says how much of the variance U holds. What S does between U and the rest, and within the rest, is lost.
+shrinkage of the rest towards its mean. Rows that span at most k directions are caught whole, and the sketch is exact;
+otherwise `note` says how much of the variance U holds: what S does between U and the rest, and within the rest, is lost.
+So a sketch chooses (a penalty, a shrinkage), and solves a system as the preconditioner of passes over the rows, which stop
+at a residual that is told.
 """
 
 from dataclasses import dataclass
@@ -63,11 +65,11 @@ class Sketched:
 
     @property
     def note(self) -> str:
-        """What is approximate; nothing where the rows lie within the basis."""
+        """What stands on less than all of S, to be said of a choice; nothing where the rows lie within the basis."""
         if not self.rest:
             return ""
         k, held = self.frame.basis.shape[1], float(np.trace(self.inside)) / self.trace
-        return f"approximate: {k} directions hold {held:.1%} of the variance, and the rest is taken to be even"
+        return f" on a sketch of {k} directions with {held:.1%} of the variance"
 
     @cached_property
     def spectrum(self) -> tuple[Floats, Floats]:
@@ -84,7 +86,7 @@ class Sketched:
         return np.asarray((image.T * self.frame.unit).T)
 
     def solve(self, rhs: Floats, shifts: Floats) -> Solved:
-        """x (s, d, m) of (D⁻¹SD⁻¹ + σI)x = b for every column b of `rhs` (d, m) and its shifts σ (s, m)."""
+        """x (s, d, m) of (D⁻¹SD⁻¹ + σI)x = b for every column b of `rhs` (d, m) and its shifts σ (s, m), S being the sketch."""
         values, vectors = self.spectrum
         along = vectors.T @ rhs
         across = rhs - vectors @ along
@@ -95,7 +97,7 @@ class Sketched:
             kept = outside > tiny
             x = vectors @ (inverse(values, shift) * along)
             found.append(x + across * np.where(kept, 1 / np.where(kept, outside, 1.0), 0.0))
-        return Solved(np.stack(found), np.ones(shifts.shape, bool))
+        return Solved(np.stack(found), np.zeros(shifts.shape))
 
     def squared_norm(self, unit: Floats) -> float:
         """Σ of the squares of D⁻¹SD⁻¹; `unit` must be the frame's."""

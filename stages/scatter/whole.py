@@ -40,7 +40,7 @@ class Whole:
         values, vectors = self.spectrum
         inside = vectors.T @ rhs
         found = np.stack([vectors @ (inverse(values, shift) * inside) for shift in shifts])
-        return Solved(found, np.ones(shifts.shape, bool))
+        return Solved(found, np.zeros(shifts.shape))
 
     def squared_norm(self, unit: Floats) -> float:
         """Σ of the squares of D⁻¹SD⁻¹, D = diag(unit), `unit` (d,)."""

@@ -104,6 +104,6 @@ def test_a_sketch_is_the_matrix_on_its_basis_and_even_beyond() -> None:
     np.testing.assert_allclose(sketch @ columns[:, 0], (sketch @ columns)[:, 0], atol=1e-12)
     np.testing.assert_allclose(sketch.solve(columns, shifts).x, Whole(matrix).solve(columns, shifts).x, atol=1e-10)
     assert sketch.squared_norm(unit) == pytest.approx((matrix**2).sum(), rel=1e-12)
-    assert sketch.note == "approximate: 3 directions hold 59.5% of the variance, and the rest is taken to be even"
+    assert sketch.note == " on a sketch of 3 directions with 59.5% of the variance"
     flat = Sketched(sketch.frame, sketch.inside, float(np.trace(sketch.inside)))
     assert flat.rest == 0 and flat.note == ""
