@@ -70,19 +70,26 @@ def choose_penalty(rows: GroupScatter) -> Penalty:
     error, note = np.zeros((len(grid), len(group.members))), ""
     for part in parts:
         others = tuple(p for p in parts if p != part)
-        if sum(group.parts[p].n for p in others) < 2:
-            continue
-        rest, left_out = rows.of(others), rows.of((part,))
-        note = rest.scatter.note
-        for labels in _some(error.shape[1], len(grid) * training.dim):
-            zy = rest.moments.zy[:, labels]
-            solved = rest.scatter.solve(zy, np.repeat(grid[:, None], zy.shape[1], axis=1))
-            for g, coefficients in enumerate(solved.x):
-                missed = squared_error(coefficients, labels, rest.moments, left_out)
-                error[g, labels] += np.where(solved.reached[g], missed, np.inf)
+        if sum(group.parts[p].n for p in others) >= 2:
+            missed, note = _left_out(rows, part, others, grid)
+            error += missed
     best = np.argmin(error, axis=0)
     out_of_reach = np.isinf(error).sum(0)
     return Penalty(grid[best], len(parts), (best == out_of_reach) | (best == len(grid) - 1), out_of_reach, note)
+
+
+def _left_out(rows: GroupScatter, part: int, others: tuple[int, ...], grid: Floats) -> tuple[Floats, str]:
+    """Squared errors (penalties, m) over the rows of `part` of fits on `others`, infinite where there is none; and their note."""
+    rest, left_out = rows.of(others), None
+    error = np.full((len(grid), rest.moments.zy.shape[1]), np.inf)
+    for labels in _some(error.shape[1], len(grid) * rest.moments.dim):
+        zy = rest.moments.zy[:, labels]
+        solved = rest.scatter.solve(zy, np.repeat(grid[:, None], zy.shape[1], axis=1))
+        left_out = left_out or rows.of((part,))  # not before: solving took its share of memory
+        for g, coefficients in enumerate(solved.x):
+            missed = squared_error(coefficients, labels, rest.moments, left_out)
+            error[g, labels] = np.where(solved.reached[g], missed, np.inf)
+    return error, rest.scatter.note
 
 
 def squared_error(coefficients: Floats, labels: slice, fitted_on: Moments, rows: Subset) -> Floats:
