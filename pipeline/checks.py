@@ -42,6 +42,7 @@ from schemas.steps import (
 )
 from schemas.tables import label_types
 from stages.code_sets.gaussian import FULL_DIM
+from stages.code_sets.token_problems import discrete_problems
 
 
 @dataclass
@@ -78,6 +79,9 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
     if step.stage not in ("train", "encode", "report") and not known.has_rows:
         reason = f"dataset {known.job.dataset} has no latents of this codec."
         yield Problem(at, None, reason, "put an `encode` step above it")
+    if known.codec is not None and (problems := list(discrete_problems(step, known.codec.latent, at=at))):
+        yield from problems
+        return
     match step:
         case EncodeStep():
             yield from _encode(step, known)

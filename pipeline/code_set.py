@@ -21,7 +21,7 @@ from pipeline.spill import Spill, write_spill
 from pipeline.store.table import Table
 from schemas.codec import LatentSpec
 from stages.code_sets.codes import CodeSetShape, numbered
-from stages.code_sets.parents import LATENT, CodeStage, parents_batch
+from stages.code_sets.parents import CodeStage, parents_batch
 
 if TYPE_CHECKING:
     from stages.codecs.base import Codec
@@ -66,6 +66,10 @@ class OnCodec:
     def frames(self) -> int:
         return self.stage.frames
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.stage.columns
+
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return self.stage(batch, opened(self.codec))
 
@@ -77,10 +81,7 @@ def on_codec(stage: CodecStage, codec: CodecRef) -> CodeStage:
 
 @dataclass(frozen=True)
 class CodeSet:
-    """A resolved code set. Picklable; `expand` gives the codes of some selected rows, all strips and frames of each.
-
-    `columns`: what the stage reads of each parent (`stages.code_sets.parents`).
-    """
+    """A resolved code set. Picklable; `expand` gives the codes of some selected rows, all strips and frames of each."""
 
     name: str
     stage: CodeStage
@@ -88,7 +89,6 @@ class CodeSet:
     selection: Spill
     latents: Table
     version: int
-    columns: tuple[str, ...] = LATENT
 
     def shape(self, first_seq: int) -> CodeSetShape:
         return CodeSetShape(self.name, self.selection.rows, self.stage.strips, self.stage.frames, first_seq)
@@ -99,14 +99,14 @@ class CodeSet:
 
     def _inputs(self, selected: pa.RecordBatch) -> pa.RecordBatch:
         arrays = self._arrays(selected) if self.stage.parents else []
-        return parents_batch(selected.column("seq"), selected.column("ids"), arrays, columns=self.columns)
+        return parents_batch(selected.column("seq"), selected.column("ids"), arrays, columns=self.stage.columns)
 
     def _arrays(self, selected: pa.RecordBatch) -> list[pa.Array]:
         """One read for all parents: row i's parent p is at i × parents + p."""
         parents, rows = self.stage.parents, selected.column("rows").flatten()
-        table = self.latents.take_rows(rows.to_pylist(), list(self.columns), version=self.version)
+        table = self.latents.take_rows(rows.to_pylist(), list(self.stage.columns), version=self.version)
         each = np.arange(len(selected)) * parents
-        whole = [table.column(name).combine_chunks() for name in self.columns]
+        whole = [table.column(name).combine_chunks() for name in self.stage.columns]
         return [column.take(pa.array(each + p)) for column in whole for p in range(parents)]
 
 

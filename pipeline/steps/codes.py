@@ -12,6 +12,7 @@ from pipeline.context import Context
 from pipeline.selection import selection_clause
 from pipeline.spill import Spill
 from pipeline.steps.draws import Chosen, analogy_of, sample_of, walk_of
+from pipeline.steps.token_codes import replacement_of
 from pipeline.steps.trust import trust_of
 from pipeline.store.table import Table
 from schemas.errors import JobError, SpaceMismatch
@@ -29,8 +30,12 @@ from stages.code_sets.axes import CoordinateMoments, Direction, needs_moments
 from stages.code_sets.edit import Edit
 from stages.code_sets.interpolate import Interpolate, interpolate_problems, needs_data_mean
 from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
-from stages.code_sets.parents import LATENT, CodeStage
+from stages.code_sets.parents import CodeStage
 from stages.code_sets.spread import CoordinateSpread, coordinate_moments
+from stages.code_sets.token_edits import TokenStep
+from stages.code_sets.token_paths import TokenPath
+from stages.code_sets.token_problems import discrete_problems
+from stages.code_sets.tokens import TokenStage
 from stages.code_sets.traverse import Traverse
 from stages.directions.effect import effect_length
 from stages.rows import finite_rows
@@ -40,13 +45,12 @@ def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
     """Resolves the step into a code set that a render step finds in the context; returns its size."""
     latents, version = ctx.latents, ctx.latents_version
     stage, parents = _stage(step, ctx, latents, version)
-    columns = stage.columns if isinstance(stage, Interpolate) else LATENT
     selection = _selection(step, ctx, parents, latents, version)
     if not selection.rows:
         raise _too_few(step, stage.parents)
     ctx.started_step(step, total=selection.rows)
     name = str(step.name)
-    ctx.code_sets[name] = CodeSet(name, stage, ctx.codec.latent, selection, latents, version, columns)
+    ctx.code_sets[name] = CodeSet(name, stage, ctx.codec.latent, selection, latents, version)
     ctx.progress(step, computed=selection.rows, committed=selection.rows, failed=0, total=selection.rows)
     return {"rows": selection.rows, "strips": selection.rows * stage.strips, "frames": stage.frames}
 
@@ -59,6 +63,9 @@ def _too_few(step: CodeSetStep, parents: int) -> JobError:
 
 
 def _stage(step: CodeSetStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
+    # The plan has said so too, unless a `train` step made the codec since.
+    if problems := list(discrete_problems(step, ctx.codec.latent, at=str(step.name))):
+        raise JobError(problems)
     match step:
         case TraverseStep():
             return _traverse(step, ctx, latents, version), None
@@ -97,6 +104,8 @@ def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) ->
 
 def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: int) -> CodeStage:
     spec = ctx.codec.latent
+    if spec.codebook is not None:
+        return on_codec(TokenStage(step, spec, TokenPath(step, spec)), ctx.codec)
     has_logvar = "logvar" in latents.schema.names
     if problems := list(interpolate_problems(step, spec, has_logvar=has_logvar, at=str(step.name))):
         raise JobError(problems)
@@ -105,11 +114,15 @@ def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: i
 
 
 def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> CodeStage:
+    if step.tokens is not None:
+        return on_codec(replacement_of(step, step.tokens, ctx, latents, version), ctx.codec)
     directions = [resolve_direction(c.direction, ctx) for c in step.changes if c.direction is not None]
     coordinates = any(c.coordinate is not None for c in step.changes)
     moments = _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
     trust = trust_of(step.trust, str(step.name), ctx, latents, version)
-    return on_codec(Edit(step, directions, ctx.codec.latent, coordinates=moments, trust=trust), ctx.codec)
+    spec = ctx.codec.latent
+    edit = Edit(step, directions, spec, coordinates=moments, trust=trust)
+    return on_codec(edit if spec.codebook is None else TokenStage(step, spec, TokenStep(step, spec, edit)), ctx.codec)
 
 
 def _moments(ctx: Context, latents: Table, version: int) -> CoordinateMoments:

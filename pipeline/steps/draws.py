@@ -7,9 +7,10 @@ import numpy as np
 from pipeline.code_set import on_codec
 from pipeline.context import Context
 from pipeline.selection import selection_clause
+from pipeline.steps.token_codes import token_draw_of
 from pipeline.steps.trust import gaussian_of, trust_of
 from pipeline.store.table import Table
-from schemas.steps import AnalogyStep, Around, Covariance, SampleStep, WalkStep
+from schemas.steps import TOKEN_DRAWS, AnalogyStep, Around, Covariance, SampleStep, WalkStep
 from stages.code_sets.analogy import Analogy, analogy_method
 from stages.code_sets.draw import Draw
 from stages.code_sets.gaussian import Gaussian
@@ -51,6 +52,8 @@ def walk_of(step: WalkStep, ctx: Context, latents: Table, version: int) -> tuple
 def sample_of(step: SampleStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
     """The stage and how many draws; a mixture is fitted here, on a sample of the rows."""
     name, dim, clause = str(step.name), ctx.codec.latent.dim, selection_clause(step, latents, version)
+    if step.method in TOKEN_DRAWS:
+        return on_codec(token_draw_of(step, ctx, latents, version, clause), ctx.codec), step.count
     centre = np.zeros(dim)
     if step.method == "gaussian":
         gaussian = gaussian_of(name, ctx, latents, version, where=clause, covariance=step.covariance)

@@ -23,6 +23,7 @@ from schemas.steps.measures import (
 from schemas.steps.output import RenderStep, ReportStep
 from schemas.steps.paths import InterpolateStep
 from schemas.steps.tables import CompactStep, EncodeStep, IndexStep, TrainStep
+from schemas.steps.tokens import TOKEN_DRAWS, TOKEN_METHODS, TokenChange
 
 Step = Annotated[
     TrainStep
@@ -54,6 +55,8 @@ CODE_SETS = ("traverse", "interpolate", "edit", "analogy", "walk", "sample")
 
 __all__ = [
     "CODE_SETS",
+    "TOKEN_DRAWS",
+    "TOKEN_METHODS",
     "AnalogyStep",
     "Around",
     "Change",
@@ -81,6 +84,7 @@ __all__ = [
     "SampleStep",
     "SelectionStep",
     "Step",
+    "TokenChange",
     "TrainStep",
     "TraverseStep",
     "TrustRegion",

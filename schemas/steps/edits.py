@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from schemas.base import Spec, broken_rule
 from schemas.steps.base import SelectionStep
 from schemas.steps.codes import CALIBRATE, Calibrate, TrustRegion, Unit, check_calibrate
+from schemas.steps.tokens import TOKEN_DRAWS, TokenChange
 
 Around = Literal["auto", "prior", "data"]
 Covariance = Literal["full", "diagonal"]
@@ -50,10 +51,15 @@ class Change(Spec):
 
 
 class EditStep(SelectionStep):
-    """Changes each selected latent along one or several directions at once: one strip a row, from nothing to the whole edit."""
+    """Changes each selected latent along one or several directions at once: one strip a row, from nothing to the whole edit.
+
+    On a discrete codec each token then becomes its nearest code; or `tokens` says which codes are put in. The share of tokens that
+    changed is stored with every code.
+    """
 
     stage: Literal["edit"] = "edit"
-    changes: tuple[Change, ...] = Field(min_length=1, description="what is changed; all at once, in no order")
+    changes: tuple[Change, ...] = Field((), description="what is changed; all at once, in no order")
+    tokens: TokenChange | None = Field(None, description="discrete codecs, instead of changes: codes that are put in")
     unit: Unit = Field(
         "sigma",
         description="of every strength. sigma: standard deviations of the data along the direction; latent: raw length; "
@@ -69,6 +75,21 @@ class EditStep(SelectionStep):
     )
     calibrate: Calibrate = Field("mean", description=f"{CALIBRATE}. With a single change")
     trust: TrustRegion | None = Field(None, description="keep codes where the data are")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if bool(self.changes) == (self.tokens is not None):
+            raise broken_rule("changes", None, "an edit has changes, or tokens to put in.", "give one of the two")
+        if self.tokens is None:
+            return self
+        for name in ("unit", "mode", "calibrate", "trust"):
+            if getattr(self, name) != (default := type(self).model_fields[name].default):
+                raise broken_rule(
+                    name, getattr(self, name), "tokens are put in, not moved.", f"remove it (it is {default})"
+                )
+        if not all(0 <= part <= 1 for part in self.parts):
+            raise broken_rule("parts", list(self.parts), "parts of the tokens that change.", "use 0 to 1")
+        return self
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Self:
@@ -152,17 +173,28 @@ class WalkStep(SelectionStep):
 
 
 class SampleStep(SelectionStep):
-    """New codes: draws from the prior, from a Gaussian of the selected rows, or from a mixture fitted to them."""
+    """New codes: draws from the prior, from a Gaussian of the selected rows, or from a mixture fitted to them.
+
+    Discrete codecs draw sequences of tokens, by how often codes occur in the selected rows.
+    """
 
     stage: Literal["sample"] = "sample"
-    method: Literal["prior", "gaussian", "gmm"] = Field(
+    method: Literal["prior", "gaussian", "gmm", "categorical", "bigram"] = Field(
         "gaussian",
         description="prior: the codec's own, N(0, I), for codecs that have it; gaussian: mean and covariance of the rows, from one pass; gmm: a "
-        "Gaussian mixture, fitted to at most 65,536 of them, chosen by a hash of the id",
+        "Gaussian mixture, fitted to at most 65,536 of them, chosen by a hash of the id. Discrete codecs: categorical draws every token "
+        "by how often its code occurs, bigram by what follows the token before it, row by row",
     )
     count: int = Field(16, ge=1, description="draws")
     seed: int = Field(0, ge=0)
-    temperature: float = Field(1.0, gt=0, description="multiplies every deviation from the (component's) mean")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="multiplies every deviation from the (component's) mean; takes probabilities of tokens to p^(1/τ)",
+    )
+    smoothing: float = Field(
+        1.0, ge=0, description="categorical, bigram: added to every count, so that no code is impossible"
+    )
     truncation: tuple[float, ...] = Field(
         (1.0,), min_length=1, description="ψ, one frame each: w̄ + ψ(w − w̄), w̄ the mean of the rows"
     )
@@ -175,6 +207,14 @@ class SampleStep(SelectionStep):
     @model_validator(mode="after")
     def _flags(self) -> Self:
         _only_flags(self.trust)
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        discrete = self.method in TOKEN_DRAWS
+        for name in ("truncation", "covariance", "components", "trust") if discrete else ("smoothing",):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise broken_rule(name, getattr(self, name), f"{self.method} has no such option.", "remove it")
         return self
 
 

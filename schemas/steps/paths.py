@@ -21,6 +21,8 @@ Method = Literal[
     "catmull_rom",
     "squad",
     "karcher",
+    "token_swap",
+    "codebook_lerp",
 ]
 THROUGH = ("catmull_rom", "squad")
 """Methods that go through any number of images."""
@@ -39,7 +41,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "tolerance": ("geodesic",),
 }
 """Options that only some methods have: elsewhere they would be ignored, so they are refused."""
-AUTO = ("lerp", "slerp", "lol", "catmull_rom", "squad")
+AUTO = ("lerp", "slerp", "lol", "catmull_rom", "squad", "token_swap")
 """What `auto` may come to."""
 
 
@@ -56,7 +58,8 @@ class InterpolateStep(SelectionStep):
         description="auto follows the codec's declared space: slerp (squad through several, lol for means) where latents "
         "lie on a centred shell, else lerp (catmull_rom, lerp). slerp carries the norm; slerp_radius interpolates it; lol keeps "
         "the variance; posterior draws from interpolated mean and σ; two_part: lerp up to `split`, slerp beyond; "
-        "geodesic: shortest in decoded pictures; karcher: mean of directions",
+        "geodesic: shortest in decoded pictures; karcher: mean of directions. Discrete codecs: token_swap (auto) replaces tokens of the "
+        "first image by the second's in a seeded order; codebook_lerp goes straight from embedding to embedding and takes the nearest codes",
     )
     pairs: tuple[tuple[str, str], ...] | Literal["nearest", "random"] = "random"
     sets: tuple[tuple[str, ...], ...] | None = Field(

@@ -13,7 +13,7 @@ from schemas.codec import LatentSpec
 from schemas.steps import AnalogyStep
 from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
 from stages.code_sets.means import preserving
-from stages.code_sets.parents import read_parents
+from stages.code_sets.parents import LATENT, read_parents
 from stages.code_sets.trust import Trust, held, shell
 
 Array = npt.NDArray[np.float64]
@@ -39,6 +39,7 @@ class Analogy:
 
     parents = 3
     strips = 1
+    columns = LATENT
 
     def __init__(
         self,

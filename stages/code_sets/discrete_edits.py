@@ -119,8 +119,8 @@ def _transferred(row: Tokens, wanted: Tokens, seed: int, codebook: Array | None)
     if codebook is None:
         moved[leaving] = noise.permutation(coming)
     elif len(leaving):
-        apart = codebook[row[leaving]][:, None] - codebook[coming][None]
-        here, there = linear_sum_assignment(np.einsum("ijc,ijc->ij", apart, apart))
+        # ‖a − b‖² less ‖a‖² and ‖b‖², whose sums no assignment changes.
+        here, there = linear_sum_assignment(-(codebook[row[leaving]] @ codebook[coming].T))
         moved[leaving[here]] = coming[there]
     return moved
 

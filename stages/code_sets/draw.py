@@ -17,7 +17,7 @@ from schemas.steps import SampleStep
 from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
 from stages.code_sets.mixture import Mixture, truncated
 from stages.code_sets.noise import draw_name, normal_rows, streams
-from stages.code_sets.parents import read_parents
+from stages.code_sets.parents import LATENT, read_parents
 from stages.code_sets.trust import Trust, held, shell
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Draw:
 
     parents = 0
     strips = 1
+    columns = LATENT
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ part·strength (stages/code_sets/calibrated.py). Coordinates are measured as tra
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from schemas.steps import EditStep
 from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate_axis, direction_axis, row_dots
 from stages.code_sets.calibrated import Calibrated, calibrated
 from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
-from stages.code_sets.parents import NON_FINITE, read_parents
+from stages.code_sets.parents import LATENT, NON_FINITE, read_parents
 from stages.code_sets.places import place_problems, weights
 from stages.code_sets.trust import Trust, held, shell
 from stages.directions.compose import Basis, Dependent
@@ -48,6 +48,7 @@ class Edit:
 
     parents = 1
     strips = 1
+    columns = LATENT
 
     def __init__(
         self,
@@ -85,9 +86,8 @@ class Edit:
         with unwarned():
             made = self._made(z := rows.numbers[:, 0], codec)
             moved = distance(made.codes, z)
-        title = ", ".join(axis.title for axis in self._axes)
         strips = Strips(
-            of=[[Strip(title, self._operation(), about=title)]] * len(rows),
+            of=[[Strip(self.title, operation(self._step, **self.said()), about=self.title)]] * len(rows),
             strengths=self._step.parts,
             unit="part",
             latents=made.codes,
@@ -100,26 +100,32 @@ class Edit:
     def _made(self, z: Array, codec: "Codec | None") -> Calibrated:
         step, parts = self._step, np.asarray(self._step.parts, np.float64)
         if step.calibrate == "mean":
-            codes, marks = held(self._trust, z, z[:, None, :] + parts[:, None] * self._displacement(z)[:, None, :])
+            codes, marks = held(self._trust, z, z[:, None, :] + parts[:, None] * self.displacement(z)[:, None, :])
             return Calibrated(codes, marks, np.ones(len(z), np.bool_))
         assert codec is not None, "the codec comes beside each batch"
         (axis,), (move,), asked = self._axes, self._moves, parts * step.changes[0].strength
         return calibrated(z, asked, axis=axis, move=move, trust=self._trust, codec=codec, at=str(step.name))
 
-    def _displacement(self, z: Array) -> Array:
+    def displacement(self, z: Array) -> Array:
         """Δ of rows z (n, d)."""
         amounts = np.tile(self._alphas, (len(z), 1))
         if self._step.mode != "add":
             amounts -= np.stack([row_dots(z - a.mean, a.vector) for a in self._axes], axis=1)
         return sum((amounts[:, i, None] * move for i, move in enumerate(self._moves)), np.zeros(z.shape))
 
-    def _operation(self) -> str:
+    @property
+    def title(self) -> str:
+        """What is changed, by name."""
+        return ", ".join(axis.title for axis in self._axes)
+
+    def said(self) -> dict[str, Any]:
+        """What is done, as plain data."""
         changes = [
             {**axis.about, "strength": change.strength, **change.within}
             for change, axis in zip(self._step.changes, self._axes, strict=True)
         ]
-        by_row = ("calibrate",) if self.needs_codec else ()
-        return operation(self._step, "mode", "unit", *by_row, changes=changes)
+        by_row = {"calibrate": self._step.calibrate} if self.needs_codec else {}
+        return {"mode": self._step.mode, "unit": self._step.unit, **by_row, "changes": changes}
 
 
 def _axes(

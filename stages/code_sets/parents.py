@@ -4,6 +4,7 @@ One row of a selection becomes one row of these batches, and `strips × frames` 
 selection; a latent is null where the image has none.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,12 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.codec import LatentSpec
-from schemas.tables import latent_field
+from schemas.tables import codes_field, latent_field
 from stages.columns import matrix_of
 
 Array = npt.NDArray[np.float64]
 LATENT = ("latent",)
 """The columns of the latents table that most stages read."""
+CODES = ("codes",)
+"""What stages of discrete codecs read instead: indices of the codebook."""
 MISSING = "missing"
 """Flag of a row one of whose images has no latent (or no logvar, where it is needed)."""
 NAN_INPUT = "nan_input"
@@ -42,6 +45,10 @@ class CodeStage(Protocol):
     def frames(self) -> int:
         """Frames a strip."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of each parent."""
+
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """→ `schemas.tables.codes_schema`, rows × strips × frames, in order, numbered as if nothing came before row 0."""
 
@@ -52,9 +59,13 @@ def parents_schema(spec: LatentSpec, count: int, *, columns: Sequence[str] = LAT
         [
             pa.field("seq", pa.int64(), nullable=False),
             pa.field("ids", pa.list_(pa.string()), nullable=False),
-            *(latent_field(f"{column}_{i}", spec, "float32") for column in columns for i in range(count)),
+            *(_field(column, spec).with_name(f"{column}_{i}") for column in columns for i in range(count)),
         ]
     )
+
+
+def _field(column: str, spec: LatentSpec) -> pa.Field:
+    return codes_field(spec) if column in CODES else latent_field(column, spec, "float32")
 
 
 def parents_batch(
@@ -64,7 +75,7 @@ def parents_batch(
     *,
     columns: Sequence[str] = LATENT,
 ) -> pa.RecordBatch:
-    """Columns of `parents_schema`; `latents` holds one FixedSizeList column a parent, of any float type.
+    """Columns of `parents_schema`; `latents` holds one FixedSizeList column a parent, of any type of number.
 
     With more `columns` than `latent`, all parents of the first come before all of the second.
     """
@@ -77,7 +88,7 @@ def parents_batch(
 
 @dataclass(frozen=True)
 class Parents:
-    """A batch of rows as arrays: `seq` (n,), `ids` a list a row, `latents` (n, count, d) float64, `present` (n,).
+    """A batch of rows as arrays: `seq` (n,), `ids` a list a row, `latents` (n, count, d) float64 (or tokens), `present` (n,).
 
     Rows that are not `present`, for want of a latent, hold zeros.
     """
@@ -104,7 +115,7 @@ class Parents:
 
 def read_parents(batch: pa.RecordBatch, spec: LatentSpec, count: int, *, column: str = "latent") -> Parents:
     """The arrays of a batch of `parents_schema`; `column` says which numbers stand as `latents`."""
-    latents = np.zeros((batch.num_rows, count, spec.dim))
+    latents = np.zeros((batch.num_rows, count, math.prod(spec.token_shape) if column in CODES else spec.dim))
     present = np.ones(batch.num_rows, np.bool_)
     for i in range(count):
         values = batch.column(f"{column}_{i}")

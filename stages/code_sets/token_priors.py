@@ -10,15 +10,15 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from schemas.steps.tokens import MAX_BIGRAM_CODES
 from stages.code_sets.discrete_edits import Tokens, in_codebook
 from stages.code_sets.noise import streams
+from stages.columns import matrix_of
 
 Counts = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
-
-MAX_BIGRAM_CODES = 4096
-"""A table of K² counts above this would not fit beside the work; such codebooks have the categorical prior only."""
 
 
 @dataclass(slots=True)
@@ -53,6 +53,24 @@ class TokenCounts:
         """The counts of both; neither is changed."""
         pairs = None if self.pairs is None or other.pairs is None else self.pairs + other.pairs
         return TokenCounts(self.single + other.single, self.first + other.first, pairs, self.bad_rows + other.bad_rows)
+
+
+@dataclass(frozen=True)
+class CountTokens:
+    """Reduce stage over batches with `codes`: how often each of `codes` codes occurs, and, for `bigram`, which follow which."""
+
+    codes: int
+    bigram: bool
+
+    def start(self) -> TokenCounts:
+        return TokenCounts.empty(self.codes, bigram=self.bigram)
+
+    def add(self, state: TokenCounts, batch: pa.RecordBatch) -> TokenCounts:
+        state.add(matrix_of(batch.column("codes")))
+        return state
+
+    def merge(self, a: TokenCounts, b: TokenCounts) -> TokenCounts:
+        return a.merged(b)
 
 
 def draw_sequences(

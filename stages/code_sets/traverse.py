@@ -27,7 +27,7 @@ from schemas.steps import TraverseStep
 from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate_axis, direction_axis, row_dots
 from stages.code_sets.calibrated import Calibrated, calibrated
 from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
-from stages.code_sets.parents import NON_FINITE, read_parents
+from stages.code_sets.parents import LATENT, NON_FINITE, read_parents
 from stages.code_sets.trust import Trust, held
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Traverse:
     """
 
     parents = 1
+    columns = LATENT
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from schemas.steps import WalkStep
 from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
 from stages.code_sets.gaussian import Gaussian
 from stages.code_sets.noise import draw_name, normal_rows, streams
-from stages.code_sets.parents import Parents, read_parents
+from stages.code_sets.parents import LATENT, Parents, read_parents
 from stages.code_sets.trust import Trust, held, shell
 
 Array = npt.NDArray[np.float64]
@@ -34,6 +34,7 @@ class Walk:
     """
 
     strips = 1
+    columns = LATENT
 
     def __init__(
         self,

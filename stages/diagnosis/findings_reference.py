@@ -199,12 +199,19 @@ def _cycle(evidence: Evidence) -> Iterator[Measurement]:
         low, high = (float(np.quantile(errors, q)) / size for q in (0.25, 0.75))
         yield Measurement("cycle_error", medians[kind], target=name, low=low, high=high, n=len(rows),
                           unit="of the codes' spread", message="median and middle half of ‖E(D(z)) − z‖")  # fmt: skip
-    if len(medians) < 2:
-        return
-    ratio = medians[DRAW] / max(medians[CODE], 1e-12)
+    # Draws lie between the codes of a discrete codec, and come back as codes: how far off says nothing of holes.
+    if len(medians) == 2 and evidence.latent.codebook is None:
+        yield _cycle_ratio(evidence, of_draws=medians[DRAW], of_images=medians[CODE])
+    if probed.failed:
+        yield Measurement("codec_failures", probed.failed, status="codec_error",
+                          message=f"the codec failed on {probed.failed} codes, or returned NaN.")  # fmt: skip
+
+
+def _cycle_ratio(evidence: Evidence, *, of_draws: float, of_images: float) -> Measurement:
+    ratio = of_draws / max(of_images, 1e-12)
     # Both may be rounding errors: only an error that matters is a hole.
-    bad = ratio > CYCLE_RATIO and medians[DRAW] > 0.05
-    yield Measurement(
+    bad = ratio > CYCLE_RATIO and of_draws > 0.05
+    return Measurement(
         "cycle_ratio",
         ratio,
         target=evidence.reference,
@@ -214,9 +221,6 @@ def _cycle(evidence: Evidence) -> Iterator[Measurement]:
         if bad
         else "",
     )
-    if probed.failed:
-        yield Measurement("codec_failures", probed.failed, status="codec_error",
-                          message=f"the codec failed on {probed.failed} codes, or returned NaN.")  # fmt: skip
 
 
 def _held(name: str, value: float, threshold: float, *, n: int, unit: str) -> Measurement:

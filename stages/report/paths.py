@@ -18,6 +18,8 @@ SAID = {
     "catmull_rom": "A smooth curve through the images.",
     "squad": "A smooth curve of directions through the images on the sphere, its norm between theirs.",
     "karcher": "The direction with the least squared angles to the images, times the mean of their norms.",
+    "token_swap": "Every token is one image's or the other's; more and more of them are the second's, in a seeded order.",
+    "codebook_lerp": "Every token goes straight from code to code, and each frame takes the codes nearest to that.",
 }
 FORMULAS = {
     "lerp": "(1 − t)a + tb; of means Σwᵢxᵢ / Σwᵢ",
@@ -31,6 +33,8 @@ FORMULAS = {
     "catmull_rom": "cubic Hermite pieces with Barry and Goldman's tangents, image i of k at t = i/(k − 1)",
     "squad": "slerp(slerp(pᵢ, pᵢ₊₁, h), slerp(sᵢ, sᵢ₊₁, h), 2h(1 − h)), sᵢ = exp(−¼(log pᵢ₊₁ + log pᵢ₋₁)) at pᵢ",
     "karcher": "argmin Σwᵢ·ω(m, xᵢ)² over the unit sphere",
+    "token_swap": "the first round(t·m) of the m differing tokens by rank are b's; the ranks are drawn from the seed of the row",
+    "codebook_lerp": "argmin over codes k of ‖(1 − t)e(a) + te(b) − eₖ‖, the lower index on a tie",
 }
 
 
@@ -55,7 +59,9 @@ def explained(table: StripTable) -> Markup | None:
 
 
 def found_in_words(found: Mapping[str, Any]) -> str:
-    """A geodesic's convergence report, short: what the path costs beside the straight line, and what that took."""
+    """Short: how a geodesic converged (what it costs beside the straight line), or how many tokens differ in the last frame."""
+    if "changed" in found:
+        return f"{found['changed'][-1]:.0%} of the tokens changed"
     if not found:
         return ""
     energies = f"energy {found['energy']:.3g}, straight {found['straight_energy']:.3g}"

@@ -26,6 +26,8 @@ TITLES = {
     ("sample", "prior"): "Draws from the prior",
     ("sample", "gaussian"): "Draws from the Gaussian of the rows",
     ("sample", "gmm"): "Draws from a mixture of Gaussians",
+    ("sample", "categorical"): "Draws of tokens, by how often codes occur",
+    ("sample", "bigram"): "Draws of tokens, by what follows what",
 }
 """Of tables whose title is a method's name."""
 
@@ -97,12 +99,15 @@ def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
 
 
 def _edited(table: StripTable, operation: dict[str, Any]) -> str:
+    if "tokens" in operation:
+        return "codes put in the place of the image's own; columns: the share of them that is done"
     sign = {"sigma": " σ", "effect": " in its score"}.get(str(operation.get("unit")), "")
     changes = [
         f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {signed(c['strength'])}{sign}"
         for c in operation.get("changes", ())
     ]
     how = "added" if table.mode == "add" else "set from the mean"
+    how += ", then the nearest codes" if operation.get("quantised") else ""
     return f"{', '.join(changes)}, {how}; columns: how much of it is done"
 
 

@@ -9,9 +9,15 @@ SECTIONS = (
     ("Steps", "steps", "What is done, in this order. Every step may have a `name` that other steps refer to."),
     ("Executor", "executor", "How it is executed. Nothing here changes a result."),
 )
-PARTS = {"source": ("LabelsSpec",), "codec": ("Preprocess",), "steps": ("Change", "TrustRegion")}
+PARTS = {"source": ("LabelsSpec",), "codec": ("Preprocess",), "steps": ("Change", "TokenChange", "TrustRegion")}
 """Models inside others, told below the section where they occur."""
-ANCHORS = {"LabelsSpec": "labels", "Preprocess": "preprocess", "Change": "changes", "TrustRegion": "trust"}
+ANCHORS = {
+    "LabelsSpec": "labels",
+    "Preprocess": "preprocess",
+    "Change": "changes",
+    "TokenChange": "tokens",
+    "TrustRegion": "trust",
+}
 BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 HEAD = """# The job file
 
