@@ -216,14 +216,14 @@ def jacobian(
         for i, name in enumerate(names)
     )
     told = measured(eigen, names, rows, metric="pullback", total=total, unit=UNIT, estimated=False)
-    return Found(directions, (*told, *_local(spectra)))
+    return Found(directions, (*told, *local_spectra(spectra)))
 
 
 def _source(open_codec: OpenCodec, columns: Floats | None, rounds: int, device: str) -> PullbackRows:
     return PullbackRows.source(open_codec, device, columns=columns, rounds=rounds)
 
 
-def _local(spectra: Moments) -> list[Measurement]:
+def local_spectra(spectra: Moments) -> list[Measurement]:
     """Geometric mean over the rows of their own i-th eigenvalue, its interval, and where two thirds of the rows lie."""
     found = []
     spread = np.sqrt(spectra.z_variance)

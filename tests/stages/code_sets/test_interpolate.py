@@ -153,6 +153,11 @@ class TestNearestPairs:
 
         assert len(nearest_pairs(IDS[:2], count=2, seed=0, search=each_other)) == 1
 
+    def test_take_the_next_neighbour_where_the_nearest_is_taken(self):
+        near = {IDS[0]: [IDS[1], IDS[2]], IDS[1]: [IDS[0], IDS[2]], IDS[2]: [IDS[0], IDS[1]]}
+        found = nearest_pairs(IDS[:3], count=3, seed=0, search=lambda ids, k: [near[i] for i in ids])
+        assert {frozenset(p) for p in found} == {frozenset((IDS[a], IDS[b])) for a, b in [(0, 1), (1, 2), (0, 2)]}
+
 
 def test_explicit_pairs_keep_their_order_and_lose_repeats():
     assert explicit_pairs([("b", "a"), ("a", "b"), ("b", "a")]) == [("b", "a"), ("a", "b")]

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import procrustes as scipy_procrustes
 
 from stages.comparison.alignment import disparity, linear_cka, procrustes
-from stages.comparison.compare import Comparison, Settings, compare
+from stages.comparison.compare import Comparison, Settings, agreement, compare
 from stages.comparison.null import permutation_null
 from stages.comparison.paired import Joint, Pairing
 from stages.comparison.port import port
@@ -102,6 +102,21 @@ def test_rows_of_both_latents_dealt_anew_are_refused() -> None:
     """The same space, but the rows do not belong together: what a wrong join would give."""
     x, y, _ = spaces()
     assert compared(x, np.roll(y, 7, axis=0))[0].status == "refused"
+
+
+def test_chance_alone_refuses_where_any_disparity_is_allowed() -> None:
+    x, y, _ = spaces()
+    found, by = compared(x, np.roll(y, 7, axis=0), max_disparity=9.0)
+    assert by["disparity"].value < 9 and by["chance"].value > 0.05
+    assert found.status == "refused" and "not shown to be related" in found.message
+
+
+def test_the_interval_of_an_agreement_is_fishers() -> None:
+    """tanh(artanh r ± 1.96/√(n − 3))."""
+    found = agreement(0.8, 28, subject="smile", kept=1.0, confidence=0.95)
+    expected = np.tanh(np.arctanh(0.8) + np.array([-1, 1]) * 1.959963985 / 5)
+    np.testing.assert_allclose((found.low, found.high), expected, rtol=1e-6)
+    assert agreement(0.8, 3, subject="smile", kept=1.0, confidence=0.95).status == "too_few"
 
 
 def test_disparity_is_scipys_on_the_rows_of_the_fit() -> None:

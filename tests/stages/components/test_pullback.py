@@ -16,7 +16,8 @@ from stages.codecs.factory import open_codec
 from stages.codecs.sphere import Sphere
 from stages.components.eigen import signed
 from stages.components.found import Found
-from stages.components.pullback import jacobian, metrics, products
+from stages.components.pullback import jacobian, local_spectra, metrics, products
+from stages.moments import Moments
 from stages.stage import Opens
 from tests.codec_cases import weights_of
 from tests.labelled import reduced, uneven
@@ -120,6 +121,14 @@ def test_a_codec_without_derivatives_is_refused() -> None:
     spec = CustomCodec(entry="tests.codec_cases:StubbornCodec", preprocess=SMALL)
     with pytest.raises(JobError, match="gradient"):
         found_by(spec, spread_rows(5, 2), count=1)
+
+
+def test_the_interval_of_local_spectra_is_that_of_their_mean_logarithm() -> None:
+    """Of rows whose eigenvalues differ: exp(mean ± 1.96·s/√n)."""
+    logged = np.random.default_rng(0).normal(1, 0.5, (40, 1))
+    (told,) = [m for m in local_spectra(Moments.of(logged, full=False)) if m.metric == "local_pullback"]
+    reach = 1.96 * logged.std(ddof=1) / np.sqrt(40)
+    np.testing.assert_allclose((told.low, told.high), np.exp(logged.mean() + np.array([-1, 1]) * reach), rtol=1e-6)
 
 
 def test_one_row_has_a_spectrum_and_no_interval() -> None:

@@ -272,6 +272,18 @@ def test_marginal_distances_are_scipy_s() -> None:
     assert w1 == pytest.approx([wasserstein_distance(z[:, j], exact) for j in range(3)], abs=0.02)
 
 
+def test_mmd_is_the_mean_of_kernels_over_pairs() -> None:
+    """Unbiased within each set, the plain mean across."""
+    x, y = RNG.normal(size=(2, 12, 3))
+    both = np.concatenate([x, y])
+    squares = ((both[:, None] - both[None]) ** 2).sum(2)
+    usual = np.median(squares[np.triu_indices(24, 1)])
+    kernel = sum(np.exp(-c * squares / usual) for c in (1, 4, 16)) / 3
+    within = [(k.sum() - np.trace(k)) / (12 * 11) for k in (kernel[:12, :12], kernel[12:, 12:])]
+    expected = sum(within) - 2 * kernel[:12, 12:].mean()
+    assert aggregate.mmd(x, y, seed=0).value == pytest.approx(expected, rel=1e-9)
+
+
 def test_mmd_sees_dependence_that_marginals_do_not() -> None:
     z = RNG.normal(size=(800, 2))
     z[:, 1] = np.sign(z[:, 0]) * np.abs(z[:, 1])
@@ -424,3 +436,18 @@ def test_a_scale_from_a_histogram() -> None:
     exact, counted = Scale.of(values), Scale.of_histogram(NormHistogram.of(values**2))
     assert counted.median == pytest.approx(exact.median, rel=3e-3)
     assert counted.deviation == pytest.approx(exact.deviation, rel=0.02)
+
+
+def test_norms_of_a_posterior_are_those_of_its_draws() -> None:
+    """E‖z‖² of a draw is ‖μ‖² + Σσ²: means alone lie nearer to the origin than what the decoder was trained on."""
+    means, logvar = RNG.normal(size=(300, 4)) * 0.5, np.full((300, 4), np.log(0.75))
+    drawn = scan(means, logvar).drawn_norms
+    assert drawn is not None
+    assert drawn.squares / drawn.n == pytest.approx((means**2).sum(1).mean() + 3, rel=1e-6)
+
+
+def test_a_gaussian_of_few_rows_has_no_more_directions_than_they_have() -> None:
+    """Rounding gives a covariance of 5 rows more than 4 directions; distances along those would be noise over noise."""
+    z = RNG.normal(size=(5, 8))
+    jittered = np.cov(z.T) + 1e-6 * np.eye(8)
+    assert Gaussian.of(z.mean(0), jittered, 5).rank == 4

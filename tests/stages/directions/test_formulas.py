@@ -1,12 +1,16 @@
 """Numbers beside a direction, against their formulas written out once more: errors over cells, intervals of a separation."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stages.directions.cells import ClassPairs
 from stages.directions.closed_forms import difference_of_means
+from stages.directions.row_sets import parts_of
 from stages.directions.scoring import separation_of
 from stages.moments import GroupMoments
+from stages.row_hash import hash_ids
+from stages.rows import Block
 
 
 def test_the_error_of_a_balanced_direction_weighs_each_cell_by_its_share_squared() -> None:
@@ -41,3 +45,13 @@ def test_the_interval_of_a_separation_is_hedges_and_olkins() -> None:
     delta = (a.mean() - b.mean()) / pooled**0.5
     reach = 1.959963985 * np.sqrt((n + m) / (n * m) + delta**2 / (2 * (n + m)))
     assert found == pytest.approx((delta, delta - reach, delta + reach), rel=1e-6)
+
+
+def test_folds_keep_rows_that_belong_together_together() -> None:
+    n = 400
+    ids, groups = pa.array([f"r{i}" for i in range(n)]), hash_ids(pa.array([f"g{i // 20}" for i in range(n)]))
+    nothing = np.zeros((n, 0))
+    labels = pa.StructArray.from_arrays([pa.nulls(n)], names=["label"])
+    block = Block(ids, np.zeros((n, 2), np.float32), labels, nothing, nothing.astype(bool), 0.0, 0, groups)
+    parts = parts_of(block, 5).reshape(20, 20)
+    assert (parts == parts[:, :1]).all() and len(np.unique(parts)) > 2

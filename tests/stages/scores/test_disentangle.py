@@ -58,6 +58,11 @@ def test_a_disentangled_code_passes_its_nulls_and_noise_does_not() -> None:
     )
 
 
+def test_scores_of_models_stand_on_the_rows_asked_for() -> None:
+    found = by_metric(measured(*sample("identity", 600), scores=("sap_discrete",), model_train=150))
+    assert found["sap_discrete"].n == 150
+
+
 def test_the_order_of_the_rows_changes_nothing() -> None:
     codes, labels = sample("rotated", 1200)
     scores = (*QUICK, "dci", "factor_vae")

@@ -11,7 +11,8 @@ import torch
 from schemas.codec import LatentSpec, LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.measurements import Measurement
-from schemas.steps import TraverseStep
+from schemas.steps import InterpolateStep, TraverseStep
+from stages.code_sets.interpolate import Interpolate
 from stages.code_sets.parents import parents_batch
 from stages.code_sets.traverse import Direction, Traverse
 from stages.evaluation.models import CodecSource
@@ -19,6 +20,7 @@ from stages.moments import Moments
 from stages.row_hash import fractions, hash_ids
 from stages.scores.extractors import PixelMoments, open_extractor
 from stages.scores.fidelity import measure_fidelity, measure_path_length
+from stages.scores.frechet import frechet_distance
 from stages.scores.path_length import squared_l2
 from stages.scores.path_pass import PathLengths
 from stages.scores.picture_features import HALVES, LIKE, REFERENCE, Features, PictureFeatures, SetName
@@ -84,6 +86,36 @@ def test_no_picture_is_held_against_an_edit_of_itself() -> None:
     assert state.sets[SetName("edit", "first", 1.0, "sigma")].moments.n == like.sum()
     both = reduced(stage(), [[batch]])
     assert both.sets[LIKE].moments.n == like.sum()
+
+
+def test_a_code_of_several_pictures_needs_all_of_them_outside_the_reference() -> None:
+    batch, _ = rows(120)
+    ids = batch.column("id").to_pylist()
+    like = [i for i in ids if fractions(hash_ids(pa.array([i])), HALVES)[0] < 0.5]
+    other = [i for i in ids if i not in like]
+    step = InterpolateStep(name="between", pairs=((like[0], like[1]), (like[0], other[0])), frames=3)
+    latents = [
+        batch.column("latent").take(pa.array([ids.index(i) for i in side])) for side in zip(*step.pairs, strict=True)
+    ]
+    codes = Interpolate(step, SPEC)(parents_batch(range(2), [list(p) for p in step.pairs], latents))
+    state = reduced(stage(), [[batch], [codes]])
+    made = [features.moments.n for name, features in state.sets.items() if name.code_set == "between"]
+    assert sum(made) == 3  # the frames of one pair, not of both
+
+
+def test_the_floor_has_as_many_pictures_as_the_set() -> None:
+    """The distance of few pictures is high by chance: a floor of many would blame the edit for it."""
+    batch, _ = rows(1600)
+    state = reduced(stage(), [[batch], [edited(batch.slice(0, 60), (0.0,))]])
+    (of,) = {n for n in state.sets if n not in (LIKE, REFERENCE)}
+    found = measured(state)["frechet_distance", "edit/first +0 sigma"]
+    n = state.sets[of].moments.n
+    few = state.sets[LIKE].sample.rows().latents[:n].astype(np.float64)
+    assert n < 50
+    assert found.threshold == pytest.approx(
+        frechet_distance(state.sets[REFERENCE].moments, Moments.of(few, full=True)), rel=1e-9
+    )
+    assert found.threshold > 2 * frechet_distance(state.sets[REFERENCE].moments, state.sets[LIKE].moments)
 
 
 def test_any_split_gives_the_same_numbers() -> None:
