@@ -6,15 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from stages.code_sets.axes import CoordinateMoments
-from stages.columns import matrix_of
 from stages.moments import Moments
-from stages.rows import read_latents
+from stages.rows import finite_rows, read_latents
 from stages.sample import Sample
 
 
 @dataclass(frozen=True)
 class CoordinateSpread:
-    """A reduce stage over batches with `latent` of `dim` numbers. Rows that are not finite are left out.
+    """A reduce stage over batches with `latent` of `dim` numbers. Rows that are null or not finite are left out.
 
     `full` keeps the covariance, not its diagonal alone.
     """
@@ -26,8 +25,8 @@ class CoordinateSpread:
         return Moments.empty(self.dim, full=self.full)
 
     def add(self, state: Moments, batch: pa.RecordBatch) -> Moments:
-        latents = matrix_of(batch.column("latent"))
-        state.absorb(Moments.of(latents[np.isfinite(latents).all(axis=1)], full=self.full))
+        latents, good = finite_rows(batch.column("latent"))
+        state.absorb(Moments.of(latents[good], full=self.full))
         return state
 
     def merge(self, a: Moments, b: Moments) -> Moments:

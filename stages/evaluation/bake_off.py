@@ -48,4 +48,5 @@ def bake_off(found: Results) -> Iterator[Measurement]:
 
 def _share(own: np.ndarray, leak: np.ndarray) -> np.ndarray:
     total = own + leak
-    return np.asarray(np.where(total > 0, own / np.where(total > 0, total, 1.0), 0.0))
+    # NaN stays NaN: a score that never varies has no effect to share.
+    return np.asarray(np.where(total == 0, 0.0, own / np.where(total == 0, 1.0, total)))

@@ -20,30 +20,39 @@ from stages.evaluation.replicates import TOO_FEW
 
 @dataclass(frozen=True)
 class LabelCorrelation:
-    """A reduce stage over batches with `labels`: for every pair of columns, sums over the rows that know both.
+    """A reduce stage over batches with `labels`: for every pair of columns, moments over the rows that know both.
 
-    State (6, J, J): n, Σx, Σy, Σx², Σy², Σxy of row x and column y, labels scaled by `columns`' own numbers.
+    State (4, J, J) of column x (rows) beside column y: n, mean of x, Σ(x − x̄)², Σ(x − x̄)(y − ȳ), merged as Chan does: labels
+    such as years or times lie far from zero.
     """
 
     columns: tuple[Column, ...]
 
     def start(self) -> Floats:
-        return np.zeros((6, len(self.columns), len(self.columns)))
+        return np.zeros((4, len(self.columns), len(self.columns)))
 
     def add(self, state: Floats, batch: pa.RecordBatch) -> Floats:
         values, known = read_labels(batch.column("labels"), self.columns)
         k = known.astype(np.float64)
-        v = values * k
-        squares = v**2
-        return state + np.stack([k.T @ k, v.T @ k, k.T @ v, squares.T @ k, k.T @ squares, v.T @ v])
+        about = (values * k).sum(0) / np.maximum(k.sum(0), 1)
+        v = (values - about) * k
+        n = k.T @ k
+        mean = v.T @ k / np.maximum(n, 1)
+        own = np.stack([n, about[:, None] + mean, (v**2).T @ k - n * mean**2, v.T @ v - n * mean * mean.T])
+        return self.merge(state, own)
 
     def merge(self, a: Floats, b: Floats) -> Floats:
-        return a + b
+        n = a[0] + b[0]
+        part = b[0] / np.maximum(n, 1)
+        apart = np.where((a[0] > 0) & (b[0] > 0), b[1] - a[1], 0.0)
+        mean = np.where(a[0] > 0, a[1] + part * apart, b[1])
+        both = a[0] * part
+        return np.stack([n, mean, a[2] + b[2] + both * apart**2, a[3] + b[3] + both * apart * apart.T])
 
 
-def label_correlations(sums: Floats, columns: Sequence[Column], *, confidence: float) -> Iterator[Measurement]:
+def label_correlations(moments: Floats, columns: Sequence[Column], *, confidence: float) -> Iterator[Measurement]:
     """Pearson's r (φ of two classes) of every pair, with Fisher's interval."""
-    n, x, y, xx, yy, xy = sums
+    n, mean, squares, products = moments
     for i, first in enumerate(columns):
         for j in range(i + 1, len(columns)):
             count = float(n[i, j])
@@ -51,11 +60,10 @@ def label_correlations(sums: Floats, columns: Sequence[Column], *, confidence: f
             if count < 4:
                 yield Measurement("label_correlation", status=TOO_FEW, **about)
                 continue
-            spread = (xx[i, j] - x[i, j] ** 2 / count) * (yy[i, j] - y[i, j] ** 2 / count)
-            if spread <= 1e-12 * xx[i, j] * yy[i, j]:
+            if any(squares[a, b] <= count * (1e-13 * mean[a, b]) ** 2 for a, b in ((i, j), (j, i))):
                 yield Measurement("label_correlation", status="constant", **about)
                 continue
-            r = float(np.clip((xy[i, j] - x[i, j] * y[i, j] / count) / math.sqrt(spread), -1, 1))
+            r = float(np.clip(products[i, j] / math.sqrt(squares[i, j] * squares[j, i]), -1, 1))
             centre, reach = (
                 math.atanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)),
                 normal_quantile(confidence) / math.sqrt(count - 3),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from schemas.measurements import Measurement
 from stages.report.data import Curve, LineChart
 from stages.report.figures import percent, plain, share, ticks
 from stages.report.markup import Markup, join, tag
@@ -83,6 +84,14 @@ def whisker(value: float, low: float | None, high: float | None, *, start: float
     if low is not None and high is not None:
         span = tag("span", class_="span", style=f"left:{at(low):.2f}%;width:{at(high) - at(low):.2f}%")
     return tag("span", tag("span", class_="fill", style=f"width:{at(value):.2f}%"), span, class_="whisker")
+
+
+def size_whisker(m: Measurement, end: float) -> Markup:
+    """How large a signed number is, with its interval; the figure beside it tells the sign."""
+    low, high = (None, None) if m.low is None or m.high is None else sorted((abs(m.low), abs(m.high)))
+    if m.low is not None and m.high is not None and m.low <= 0 <= m.high:
+        low = 0.0
+    return whisker(abs(m.value or 0.0), low, high, start=0.0, end=end)
 
 
 def heat_map(

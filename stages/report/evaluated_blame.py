@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
-from stages.report.charts import Signed, signed_map, whisker
+from stages.report.charts import Signed, signed_map, size_whisker
 from stages.report.evaluated_edits import Found, facts
 from stages.report.figures import count, interval, plain
 from stages.report.markup import Markup, tag
@@ -115,9 +115,6 @@ def _part(m: Measurement | None, widest: float, label: str) -> Markup:
         return tag("td", "–" if m is None else m.status.replace("_", " "), data_label=label)
     if m.status != OK:
         return tag("td", tag("div", plain(m.value, 2), tag("small", interval(m.low, m.high))), data_label=label)
-    low, high = (None, None) if m.low is None or m.high is None else sorted((abs(m.low), abs(m.high)))
-    if _around_zero(m):
-        low = 0.0
-    drawn = whisker(abs(m.value), low, high, start=0.0, end=widest * 1.2)
+    drawn = size_whisker(m, widest * 1.2)
     cell = tag("div", tag("b", plain(m.value, 2)), drawn, class_="figure")
     return tag("td", tag("div", cell, tag("small", interval(m.low, m.high))), data_label=label)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
-from stages.report.charts import whisker
+from stages.report.charts import size_whisker, whisker
 from stages.report.evaluated_edits import details, facts
 from stages.report.figures import MINUS, count, interval, percent, plain, signed
 from stages.report.markup import Markup, tag
@@ -15,7 +15,7 @@ def where_it_works(rows: Sequence[Measurement]) -> Markup | None:
     tests = {(m.subject, m.target): m for m in rows if m.metric == "slice_interaction"}
     if not effects:
         return None
-    widest = max((max(m.value or 0.0, m.high or 0.0) for m in effects), default=1.0) or 1.0
+    widest = max(abs(x or 0.0) for m in effects for x in (m.value, m.low, m.high)) or 1.0
     body = []
     for m in effects:
         test = tests.get((m.subject, m.target))
@@ -29,7 +29,7 @@ def where_it_works(rows: Sequence[Measurement]) -> Markup | None:
                 tag(
                     "div",
                     tag("b", plain(m.value, 2)),
-                    whisker(m.value, m.low, m.high, start=0.0, end=widest),
+                    size_whisker(m, widest),
                     class_="figure",
                 ),
                 data_label="effect, σ",

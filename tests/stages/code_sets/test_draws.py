@@ -18,7 +18,7 @@ from stages.code_sets.mixture import Mixture, fit_mixture
 from stages.code_sets.noise import draw_name, normal_rows, streams
 from stages.code_sets.pairing import random_triples
 from stages.code_sets.parents import parents_batch, parents_schema
-from stages.code_sets.spread import LatentSample
+from stages.code_sets.spread import CoordinateSpread, LatentSample, coordinate_moments
 from stages.code_sets.trust import Shell, Trust, typicality
 from stages.code_sets.walk import Walk, pcn_step
 from stages.codecs.factory import open_codec
@@ -281,6 +281,21 @@ def test_a_mixture_of_too_few_or_equal_rows_is_refused_and_slow_em_is_said():
     with pytest.raises(JobError, match="all the same"):
         fit_mixture(np.ones((40, D), np.float32), components=2, covariance="full", seed=0, at="sample")
     assert not fit_mixture(DATA[:400], components=40, covariance="diagonal", seed=0, at="s", rounds=1).converged
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_mean_and_spread_are_those_of_the_rows_with_finite_latents(full):
+    """A null row's memory holds anything: it must not be read as a latent."""
+    z, present = DATA[:200].copy(), np.arange(200) != 7
+    z[7], z[9, 2] = 1e6, np.nan
+    field = parents_schema(PLAIN, 1).field("latent_0")
+    batch = pa.RecordBatch.from_arrays([column_of(z, field, valid=present)], names=["latent"])
+    stage = CoordinateSpread(D, full=full)
+    parts = [stage.add(stage.start(), batch.slice(a, b)) for a, b in ((0, 50), (50, 150))]
+    found, kept = stage.merge(*parts), np.delete(z, [7, 9], axis=0).astype(np.float64)
+    moments = coordinate_moments(found)
+    np.testing.assert_allclose(moments.mean, kept.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(moments.std, kept.std(0, ddof=1), rtol=1e-10)
 
 
 def test_the_sample_behind_a_mixture_depends_on_the_ids_alone():

@@ -7,6 +7,7 @@ effects (test_effects.py) never shows.
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -14,11 +15,12 @@ from schemas.measurements import Measurement
 from stages.attributes import Column
 from stages.evaluation.bake_off import bake_off
 from stages.evaluation.design import Design, Edit, Slice
-from stages.evaluation.effects import Effects
+from stages.evaluation.effects import Effects, group_hashes
 from stages.evaluation.features import Layout, identity_features, no_features, picture_features, score_features
 from stages.evaluation.questions import questions
 from stages.evaluation.replicates import Results
 from stages.evaluation.slices import slices
+from stages.row_hash import hash_ids
 
 N, GRID = 40, (-1.0, 0.5, 3.0)
 AXES = np.eye(4)
@@ -37,10 +39,14 @@ def design(**changes: Any) -> Design:
     )
 
 
-def results(asked: Design, deltas: np.ndarray, *, member: np.ndarray | None = None, weights: Any = None) -> Results:
-    """Of N images whose scores change by `deltas` (n, edits, strengths, scores); `member` (n, slices)."""
+def results(
+    asked: Design, deltas: np.ndarray, *, member: np.ndarray | None = None, weights: Any = None, still: bool = False
+) -> Results:
+    """Of N images whose scores change by `deltas` (n, edits, strengths, scores); `member` (n, slices). `still`: score 0 never varies."""
     rng = np.random.default_rng(0)
     base = rng.standard_normal((N, 1, len(asked.attributes)))
+    if still:
+        base[:, :, 0] = 3.0
     scores = np.concatenate([base, base + deltas.reshape(N, -1, len(asked.attributes))], axis=1)
     origin = base[:, 0].mean(axis=0)
     found = score_features(asked, scores, origin, np.zeros((N, 0)) if member is None else member.astype(float))
@@ -146,6 +152,20 @@ def test_the_bake_off_gives_nothing_to_an_edit_that_goes_the_wrong_way() -> None
     found = by(bake_off(results(design(edits=rivals), deltas)))
     assert value(found, "bake_off", "good", "a") > 0.9
     assert value(found, "bake_off", "wrong", "a") == 0
+
+
+def test_a_score_that_never_varies_ranks_nobody() -> None:
+    rivals = tuple(Edit(name, "a", name, np.eye(2)[i], np.zeros(2), 1.0) for i, name in enumerate(("one", "two")))
+    found = by(bake_off(results(design(edits=rivals), responses(np.random.default_rng(9)), still=True)))
+    assert {m.status for m in found.values()} == {"constant_score"} and {m.value for m in found.values()} == {None}
+
+
+def test_images_without_the_group_label_stand_on_their_own() -> None:
+    labels = pa.StructArray.from_arrays([pa.array(["ann", "ann", None, None])], names=["person"])
+    own = hash_ids(pa.array(["1", "2", "3", "4"]))
+    found = group_hashes(labels, "person", own)
+    assert found[0] == found[1] and list(found[2:]) == list(own[2:])
+    assert (group_hashes(labels, None, own) == own).all()
 
 
 def test_few_groups_have_no_interval_however_many_images() -> None:

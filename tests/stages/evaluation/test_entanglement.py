@@ -137,6 +137,25 @@ def test_label_correlations_of_pairs_that_are_known() -> None:
     assert found["a", "c"].status == "constant"
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1.7e9])
+def test_correlations_of_labels_far_from_zero_are_those_of_the_labels(offset: float) -> None:
+    """A year or a time is a label, too: sums of squares there have no digits left for a deviation of one."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(500)
+    y, gaps = 0.5 * x + rng.standard_normal(500), rng.random(500) < 0.2
+    labels = {
+        "x": [None if g else v + offset for v, g in zip(x, gaps, strict=True)],
+        "y": [*(y + offset)],
+        "c": [offset] * 500,
+    }
+    stage = LabelCorrelation(tuple(Column(name, name, "float") for name in labels))
+    state = reduced(stage, list(uneven(batch_of(np.zeros((500, 2), np.float32), labels), 1)))
+    found = {(m.subject, m.target): m for m in label_correlations(state, stage.columns, confidence=0.95)}
+    expected = np.corrcoef((x + offset)[~gaps], (y + offset)[~gaps])[0, 1]
+    assert found["x", "y"].value == pytest.approx(expected, rel=1e-6) and found["x", "y"].n == int((~gaps).sum())
+    assert found["x", "c"].status == found["y", "c"].status == "constant"
+
+
 def test_cosines_of_directions() -> None:
     edits = [Edit(str(i), "", "pca", v, np.zeros(2), 1.0) for i, v in enumerate(([1.0, 0.0], [0.6, 0.8]))]
     edits = [Edit(e.name, "", "pca", np.array(e.vector), e.mean, 1.0) for e in edits]

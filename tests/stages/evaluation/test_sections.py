@@ -1,5 +1,7 @@
 """The report's sections of evaluate and compare: sentences a reader needs, every status drawn, nothing unescaped."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,6 +20,7 @@ from stages.evaluation.replicates import Results
 from stages.evaluation.response import ScorerResponse
 from stages.evaluation.slices import slices
 from stages.report.data import Measured
+from stages.report.evaluated_slices import where_it_works
 from stages.report.measured import measured
 from stages.row_hash import hash_ids
 from tests.labelled import batch_of, carried
@@ -140,3 +143,13 @@ def test_a_comparison_says_its_verdict_first() -> None:
 def test_a_comparison_of_nothing_says_so() -> None:
     about = Measurement("compared", 0.0, subject="ab", n=0, status="no_rows", message="no image has both")
     assert "no image has both" in page("compare", [about])
+
+
+def test_an_edit_that_goes_backwards_in_a_slice_is_drawn_as_far_as_it_goes() -> None:
+    rows = [
+        Measurement("slice_effect", v, "a", at, v - 0.1, v + 0.1, 40)
+        for v, at in ((1.0, "cap=True"), (-2.0, "cap=False"))
+    ]
+    page = where_it_works(rows)
+    assert page is not None
+    assert [float(w) for w in re.findall(r'class="fill" style="width:([\d.]+)%', page)] == [47.62, 95.24]
