@@ -87,12 +87,18 @@ class Patches:
     def _nearest(self, vectors: torch.Tensor, bits: int, weight: int) -> torch.Tensor:
         """Of vectors (m, c), whole numbers of 2^-bits that stand for `weight` times themselves: the nearest code, (m,).
 
-        argmin ‖x − e‖² = argmin w‖e‖² − 2x·e, all whole numbers; torch's argmin takes the first of equals.
+        argmin ‖x − e‖² = argmin w‖e‖² − 2x·e, all whole numbers, the lowest index of equals.
         """
         size = max(1, _BLOCK // max(self._whole.shape))
         offset = self._squares * (weight * 2**bits)
-        blocks = [(offset - 2 * (block @ self._whole.T)).argmin(dim=1) for block in torch.split(vectors, size)]
-        return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.int64, device=self._device)
+        index = torch.arange(len(self._whole), device=self._device)
+        found = [torch.zeros(0, dtype=torch.int64, device=self._device)]
+        for block in torch.split(vectors, size) if len(vectors) else ():
+            scores = offset - 2 * (block @ self._whole.T)
+            # Not argmin: which of equals that takes is not the same on every device.
+            least = scores == scores.amin(dim=1, keepdim=True)
+            found.append(torch.where(least, index, len(index)).amin(dim=1))
+        return torch.cat(found)
 
     def _drawn(self, codes: torch.Tensor) -> torch.Tensor:
         """(n, height/p, width/p) → pictures (n, height, width, 3) uint8."""

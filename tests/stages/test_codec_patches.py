@@ -7,7 +7,7 @@ from safetensors.torch import save
 
 from schemas.codec import LatentSpec, PatchesCodec, Preprocess
 from schemas.errors import JobError
-from stages.codecs.factory import codec_identity, describe, open_codec
+from stages.codecs.factory import codec_fingerprint, codec_identity, describe, open_codec
 from stages.codecs.patches import Patches, spread_colours
 from stages.codecs.weights import Weights
 from tests.codec_cases import pictures
@@ -130,6 +130,12 @@ def test_seeded_colours_are_different_and_everywhere() -> None:
         np.testing.assert_array_equal(spread_colours(64, seed=seed), colours[:64])
     assert not np.array_equal(spread_colours(64, seed=0), spread_colours(64, seed=1))
     assert len(np.unique(spread_colours(2**16, seed=0), axis=0)) == 2**16
+
+
+def test_colours_and_identity_are_pinned() -> None:
+    """Another machine, another NumPy: the same codebook. A change here orphans every table that was written with one."""
+    assert spread_colours(3, seed=0).tolist() == [[34, 240, 98], [244, 155, 239], [198, 71, 124]]
+    assert codec_fingerprint(FLAT)[:16] == "34f55e19ba5e5c52"
 
 
 def test_what_it_says_of_itself() -> None:
