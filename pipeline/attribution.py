@@ -4,18 +4,23 @@ One pass over all labelled latents, which gives both where the scorer is a reado
 untouched pictures of the source: as many as the step's `originals`, by a hash of the id.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.context import Context
 from pipeline.ledger import Status
 from pipeline.listing import Listing, recount
 from pipeline.sources.read import ImageReader
+from pipeline.spill import Spill
 from pipeline.work import WorkSplits, write_work
+from schemas.codec import Preprocess
 from schemas.measurements import Measurement
+from schemas.source import SourceSpec
 from schemas.steps import EvaluateStep
 from stages.attributes import Column
 from stages.evaluation.attribution import both_kinds
@@ -37,6 +42,22 @@ class Evidence:
     refits: Refits | None
     response: ScorerResponse
     left: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures of the source in pieces. Implements `executors.base.Splits`."""
+
+    spill: Spill
+    source: SourceSpec
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return len(self.spill)
+
+    def read(self, index: int) -> Iterator[pa.RecordBatch]:
+        # A reader serves one thread at a time, and a reduce reads in several: each piece has its own.
+        yield from WorkSplits(self.spill, ImageReader(self.source, self.preprocess), BATCH_ROWS).read(index)
 
 
 def can_refit(design: Design, columns: dict[int, Column]) -> bool:
@@ -122,7 +143,7 @@ def _scored(step: EvaluateStep, ctx: Context, design: Design, columns: dict[int,
         row_bytes=height * width * 3,
         options=ctx.file_options,
     )
-    return ctx.executor.reduce(WorkSplits(work.spill, ImageReader(ctx.job.source, preprocess), BATCH_ROWS), stage)
+    return ctx.executor.reduce(_Pictures(work.spill, ctx.job.source, preprocess), stage)
 
 
 def _some(listing: Listing, done: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:

@@ -24,13 +24,27 @@ EVALUATE = {
     "slices": ["round"],
     "replicates": 40,
 }
+JUDGED = {
+    "stage": "evaluate",
+    "name": "judged",
+    "directions": ["bright", "plain.bright"],
+    "scorer": "tests.brightness:BrightAndRound",
+    "scorer_options": {"leak": 0.5},
+    "originals": 60,
+    "strengths": [1],
+    "replicates": 40,
+    "identity": False,
+}
+"""A scorer that looks at untouched pictures of the source, too."""
 COMPARE = {"stage": "compare", "codec": OLD, "permutations": 19, "replicates": 20}
 
 
 def measured(folder: Path, out: Path, executor: Executor) -> dict[tuple[str, ...], dict[str, Any]]:
     first = parse_job(job_data(folder, out / "store", codec=OLD, steps=[ENCODE, FIT]))
     run_job(first, report=lambda event: None)
-    job = parse_job(job_data(folder, out / "store", steps=[ENCODE, FIT, PLAIN, EVALUATE, COMPARE]))
+    job = parse_job(
+        job_data(folder, out / "store", steps=[ENCODE, FIT, PLAIN, EVALUATE, JUDGED, COMPARE], allow_code=True)
+    )
     run_job(job, report=lambda event: None, executor=executor)
     rows = [r for b in Store.open(job.store).measurements().scan() for r in b.to_pylist()]
     return {(r["step"], r["metric"], r["subject"], r["target"]): r for r in rows}
@@ -43,7 +57,7 @@ def test_ray_equals_local(
     mine = measured(folder, tmp_path_factory.mktemp("local"), local)
     other = measured(folder, tmp_path_factory.mktemp("ray"), ray_executor(workers=2))
     assert mine.keys() == other.keys()
-    assert {key[0] for key in mine} == {"evaluate", "compare"}
+    assert {key[0] for key in mine} == {"evaluate", "judged", "compare"}
     for key, row in mine.items():
         assert (row["status"], row["n"], row["message"]) == (
             other[key]["status"],
