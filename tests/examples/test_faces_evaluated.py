@@ -4,6 +4,7 @@ Faces with independent and with correlated factors (ρ=.8), the exact codec on t
 direction: which edits do what they are for, and which carry the other attribute along.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from faces import Correlation, factors_of
 from pipeline.run import run_job
 from pipeline.store.store import Store
 from schemas.job import parse_job
+from tests.biased_ruler import LEAK
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +44,12 @@ def evaluated(folder: Path, rho: float) -> Found:
     (folder / "codec").mkdir()
     save_file({"basis": np.ascontiguousarray(axes), "mean": mean}, folder / "codec/model.safetensors")
     both = ["smiling", "glasses"]
+    evaluate = {
+        "stage": "evaluate",
+        "directions": [*both, *(f"plain.{name}" for name in both)],
+        "strengths": [-1, 1],
+        "limit": 60,
+    }
     job = {
         "dataset": "faces",
         "store": str(folder / "store"),
@@ -51,20 +59,17 @@ def evaluated(folder: Path, rho: float) -> Found:
             {"stage": "encode"},
             {"stage": "fit", "attributes": both},
             {"stage": "fit", "name": "plain", "attributes": both, "estimator": "mean_difference"},
-            {
-                "stage": "evaluate",
-                "directions": [*both, *(f"plain.{name}" for name in both)],
-                "strengths": [-1, 1],
-                "scorer": "face_measures:FaceRuler",
-                "limit": 60,
-            },
+            evaluate | {"scorer": "face_measures:FaceRuler"},
+            evaluate | {"name": "biased", "scorer": "tests.biased_ruler:BiasedRuler"},
         ],
         "executor": {"kind": "local"},
         "allow_code": True,
     }
     run_job(parse_job(job), report=lambda event: None)
     rows = [r for b in Store.open(job["store"]).measurements().scan() for r in b.to_pylist()]
-    return {(r["metric"], r["subject"], r["target"]): r for r in rows}
+    return {(r["metric"], r["subject"], r["target"]): r for r in rows if r["step"] == "evaluate"} | {
+        (f"biased {r['metric']}", r["subject"], r["target"]): r for r in rows if r["step"] == "biased"
+    }
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.8], ids=["independent", "correlated"])
@@ -92,3 +97,21 @@ def test_plain_means_carry_what_goes_together_in_the_data(found: tuple[float, Fo
     else:
         assert abs(plain["value"]) < 0.25
         assert abs(data["value"]) < 0.2
+
+
+def test_a_ruler_that_takes_smiles_for_glasses_is_found_out_and_the_other_parts_stay(
+    found: tuple[float, Found],
+) -> None:
+    _, by = found
+    pair = ("smiling", "glasses")
+    assert abs(by["scorer_leak", *pair]["value"]) < 0.1
+    biased = by["biased scorer_leak", *pair]
+    sigmas = [by["biased score_sigma", "", name]["value"] for name in pair]
+    assert biased["low"] < LEAK * sigmas[0] / sigmas[1] < biased["high"]
+    for part in ("leak_data", "leak_model"):
+        fair, other = (json.loads(by[f"{kind}{part}", *pair]["detail"]) for kind in ("", "biased "))
+        assert other["in_score_units"] == pytest.approx(
+            fair["in_score_units"], abs=0.1 * abs(fair["high"] - fair["low"])
+        )
+    fair, other = (json.loads(by[f"{kind}leak_scorer", *pair]["detail"]) for kind in ("", "biased "))
+    assert other["in_score_units"] - fair["in_score_units"] == pytest.approx(LEAK, rel=0.05)
