@@ -22,7 +22,7 @@ from stages.components.subspace import subspace
 from stages.directions.row_sets import Group, RowSetPass, parts_of
 from stages.moments import Moments
 from stages.rows import read_blocks
-from stages.scatter.conjugate import Solved, by_passes
+from stages.scatter.conjugate import MAX_ITERATIONS, TRIED_ITERATIONS, Solved, by_passes
 from stages.scatter.sketched import Along, Frame, Sketched
 from stages.scatter.strips import Strips, in_strips, together
 from stages.scatter.whole import Whole
@@ -52,12 +52,21 @@ class Subset:
         """
         match self.scatter:
             case Strips():
-                return self.scatter.solve(rhs, shifts[None], unit=unit)
+                return self.scatter.solve(rhs, shifts[None], unit=unit, iterations=MAX_ITERATIONS)
             case Sketched() if self.multiply and self.scatter.rest:
                 sketch = self.scatter
                 return (yield from by_passes(self.multiply, lambda r: sketch.solve(r, shifts[None]).x[0], rhs, shifts))
             case _:
                 return self.scatter.solve(rhs, shifts[None])
+
+    def tried(self, rhs: Floats, shifts: Floats) -> Solved:
+        """x (s, d, m) of (Σzz + σI)x = b for every column b of `rhs` (d, m) and every σ of `shifts` (s,): without a pass, so in
+        strips where few iterations reach it, and of a sketch as it is.
+        """
+        every = np.repeat(shifts[:, None], rhs.shape[1], axis=1)
+        if isinstance(self.scatter, Strips):
+            return self.scatter.solve(rhs, every, iterations=TRIED_ITERATIONS)
+        return self.scatter.solve(rhs, every)
 
 
 @dataclass(frozen=True)

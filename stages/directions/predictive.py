@@ -23,7 +23,7 @@ from stages.directions.linearised import Linearised, linearised_discriminant, li
 from stages.directions.regression import in_sample
 from stages.directions.ridge import Penalty, Ridged, choose_penalty, given_penalty, ridge
 from stages.directions.row_sets import Group, RowSetPass, RowSets, grouped
-from stages.scatter.conjugate import MAX_ITERATIONS, PASSES_TOLERANCE, REACHED
+from stages.scatter.conjugate import MAX_ITERATIONS, PASSES_TOLERANCE, REACHED, TRIED_ITERATIONS
 from stages.scatter.strips import Strips
 from stages.scatter.whole import Whole
 from stages.stage import Passes
@@ -132,7 +132,7 @@ def _regression(fit: Ridged, penalty: Penalty, rows: Subset, column: Column, at:
     if penalty.at_edge[at]:
         said.append("at the edge of the tried penalties")
     if penalty.out_of_reach[at]:
-        said.append(f"{penalty.out_of_reach[at]} smaller penalties not solved in {MAX_ITERATIONS} iterations")
+        said.append(f"{penalty.out_of_reach[at]} smaller penalties not solved in {TRIED_ITERATIONS} iterations")
     if fit.rank is not None and fit.rank < len(w):
         said.append(f"latents span {fit.rank} of {len(w)} dimensions, the least coefficients were taken")
     said.extend(_approximate(fit.residual[at]))

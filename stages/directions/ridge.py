@@ -83,8 +83,7 @@ def _left_out(rows: GroupScatter, part: int, others: tuple[int, ...], grid: Floa
     rest, left_out = rows.of(others), None
     error = np.full((len(grid), rest.moments.zy.shape[1]), np.inf)
     for labels in _some(error.shape[1], len(grid) * rest.moments.dim):
-        zy = rest.moments.zy[:, labels]
-        solved = rest.scatter.solve(zy, np.repeat(grid[:, None], zy.shape[1], axis=1))
+        solved = rest.tried(rest.moments.zy[:, labels], grid)
         left_out = left_out or rows.of((part,))  # not before: solving took its share of memory
         for g, coefficients in enumerate(solved.x):
             missed = squared_error(coefficients, labels, rest.moments, left_out)

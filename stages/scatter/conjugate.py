@@ -19,7 +19,9 @@ from stages.stage import Passes
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MAX_ITERATIONS = 500
+MAX_ITERATIONS = 4000
+TRIED_ITERATIONS = 500
+"""Where a solution is only tried: what takes more is badly determined, and seldom the best."""
 TOLERANCE = 1e-11
 """Iterations stop when the residual they keep track of is below this share of b."""
 REACHED = 1e-8
@@ -42,8 +44,10 @@ class Solved:
         return self.residual <= REACHED
 
 
-def conjugate_gradients(apply: Callable[[Floats], Floats], rhs: Floats, shifts: Floats) -> Solved:
-    """x (s, d, m) of (A + σI)x = b for every column b of `rhs` (d, m) and its shifts σ ≥ 0 (s, m).
+def conjugate_gradients(
+    apply: Callable[[Floats], Floats], rhs: Floats, shifts: Floats, *, iterations: int = MAX_ITERATIONS
+) -> Solved:
+    """x (s, d, m) of (A + σI)x = b for every column b of `rhs` (d, m) and its shifts σ ≥ 0 (s, m), in `iterations` at most.
 
     `apply`: (d, m) → A·columns (d, m), A ≥ 0 and maybe another one for each column.
     """
@@ -56,7 +60,7 @@ def conjugate_gradients(apply: Callable[[Floats], Floats], rhs: Floats, shifts: 
     goal = TOLERANCE**2 * size
     share = np.ones(shifts.shape)  # of the base system's residual that is left of each shift's
     ratio, alpha, beta = np.ones(shifts.shape), np.ones(rhs.shape[1]), np.zeros(rhs.shape[1])
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(iterations):
         q = apply(p) + base * p
         bend = (p * q).sum(0)
         going = (size > goal) & (bend > 0)  # without bend the rows say nothing of what is left of b

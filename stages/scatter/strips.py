@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.scatter.conjugate import Solved, conjugate_gradients
+from stages.scatter.conjugate import MAX_ITERATIONS, Solved, conjugate_gradients
 from stages.stage import Passes, ReduceStage
 
 Floats = npt.NDArray[np.float64]
@@ -71,11 +71,13 @@ class Strips:
             out[stop:] += strip[:, len(strip) :].T @ columns[start:stop]
         return out
 
-    def solve(self, rhs: Floats, shifts: Floats, *, unit: Floats | float = 1.0) -> Solved:
+    def solve(
+        self, rhs: Floats, shifts: Floats, *, unit: Floats | float = 1.0, iterations: int = MAX_ITERATIONS
+    ) -> Solved:
         """x (s, d, m) of (D⁻¹SD⁻¹ + σI)x = b for every column b of `rhs` (d, m) and its shifts σ (s, m); D is diag(unit),
         `unit` (d, m) or 1.
         """
-        return conjugate_gradients(lambda v: (self @ (v / unit)) / unit, rhs, shifts)
+        return conjugate_gradients(lambda v: (self @ (v / unit)) / unit, rhs, shifts, iterations=iterations)
 
     def squared_norm(self, unit: Floats) -> float:
         """Σ of the squares of D⁻¹SD⁻¹, D = diag(unit), `unit` (d,)."""

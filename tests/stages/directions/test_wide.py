@@ -9,7 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
 from stages.components.principal import Limits
-from stages.directions import row_sets
+from stages.directions import group_scatter, row_sets
 from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.directions.row_sets import MAX_BYTES, RowSetPass
@@ -104,13 +104,30 @@ def test_fewer_rows_than_latents(limits: Limits) -> None:
 def test_what_is_not_reached_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
     latents, labels = faces(300, d=11)
     latents[:, 2] *= 1000
-    monkeypatch.setattr(conjugate, "MAX_ITERATIONS", 3)
+    monkeypatch.setattr(group_scatter, "MAX_ITERATIONS", 3)
+    monkeypatch.setattr(group_scatter, "TRIED_ITERATIONS", 3)
     for fields in ({"estimator": "ridge", "l2": 1e-3}, {"estimator": "lda", "shrinkage": 0.0}):
         for direction in fitted(fields, [[batch_of(latents, labels)]], STRIPS).values():
             assert direction.status == "not_converged" and direction.vector is None
             assert "set" in str(direction.message)
     chosen = fitted({"estimator": "ridge"}, [[batch_of(latents, labels)]], STRIPS)
     assert all("smaller penalties not solved" in str(d.message) for d in chosen.values() if d.status == "ok")
+
+
+@WAYS
+@pytest.mark.parametrize("fields", RIDGES + DISCRIMINANTS, ids=lambda f: " ".join(map(str, f.values())))
+def test_latents_that_tell_nothing_or_all_end_in_a_status(limits: Limits, fields: dict[str, Any]) -> None:
+    y = np.arange(60) % 2 == 0
+    same, parted = np.full((60, 11), 3, np.float32), np.repeat(y[:, None], 11, axis=1).astype(np.float32)
+    spoilt = faces(60, d=11)[0]
+    spoilt[4, 2], spoilt[9] = np.nan, np.inf
+    for latents in (same, parted, spoilt):
+        found = fitted(fields, [[batch_of(latents, {"y": y})]], limits, {"y": "bool"})["y"]
+        assert found.status in ("ok", "zero_norm", "not_converged", "too_few")
+        assert (found.vector is not None) == (found.status == "ok")
+        assert found.vector is None or np.isfinite(found.vector).all()
+        assert latents is not same or found.vector is None
+        assert latents is not spoilt or (found.non_finite == 2 and found.status == "ok")
 
 
 def test_constant_classes_stay_typed() -> None:
