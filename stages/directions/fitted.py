@@ -9,6 +9,9 @@ from stages.directions.linearised import Linearised
 from stages.directions.scoring import Spread
 from stages.moments import Moments
 
+Found = dict[int, tuple[Estimate, Estimate]]
+"""By column: the estimate of all rows and that of the training rows."""
+
 
 @dataclass(slots=True)
 class Fitted:

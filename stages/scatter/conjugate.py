@@ -44,6 +44,13 @@ class Solved:
         return self.residual <= REACHED
 
 
+def residual_words(residual: float) -> tuple[str, ...]:
+    """What to say of a solution by passes that ended early; nothing of others."""
+    if residual <= PASSES_TOLERANCE:
+        return ()
+    return (f"approximate: passes ended at a residual of {residual:.1g}",)
+
+
 def conjugate_gradients(
     apply: Callable[[Floats], Floats], rhs: Floats, shifts: Floats, *, iterations: int = MAX_ITERATIONS
 ) -> Solved:
