@@ -65,7 +65,11 @@ class Evidence:
 
     @property
     def gaussian(self) -> Gaussian:
-        """Of the latents, for Mahalanobis distances: without the posterior's own width."""
+        """Of the latents, for Mahalanobis distances: without the posterior's own width.
+
+        From the sample: Σzzᵀ of every row costs 1.5 µs a row and core at d = 256 in float64 and .8 in float32, beside .25 for
+        all else that the scan does.
+        """
         z = self.sample.latents.astype(np.float64)
         return Gaussian.of(z.mean(0), covariance_of(z), len(z))
 

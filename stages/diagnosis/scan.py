@@ -7,6 +7,7 @@ first, counted.
 """
 
 import math
+import threading
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -186,21 +187,28 @@ class Scan:
     def add(self, state: Scanned, batch: pa.RecordBatch) -> Scanned:
         if not batch.num_rows:
             return state
-        found = self._summed(batch)
-        good = np.concatenate(found.good)
+        rows = batch.num_rows
+        found = self._summed(batch, centred=_far(state.moments))
+        good = found.finite & self._there(batch)
         if not good.all():
             batch = batch.filter(pa.array(good))
+            found = self._summed(batch, centred=_far(state.moments))
+        moments = found.moments()
+        if moments is None:
+            found = self._summed(batch, centred=True)
+            moments = found.moments()
+            assert moments is not None
         drawn, posterior = state.drawn_norms, state.posterior
         if drawn is not None and posterior is not None and found.posterior is not None:
-            drawn = drawn.merged(NormHistogram.of(np.concatenate(found.drawn)))
+            drawn = drawn.merged(NormHistogram.of(found.squares + found.variances))
             posterior = posterior.merged(found.posterior)
         return Scanned(
-            state.moments.merged(found.moments),
-            state.norms.merged(NormHistogram.of(np.concatenate(found.squares))),
+            state.moments.merged(moments),
+            state.norms.merged(NormHistogram.of(found.squares)),
             self._sampled(state.sample, batch),
             posterior,
             drawn,
-            state.non_finite + len(good) - batch.num_rows,
+            state.non_finite + rows - batch.num_rows,
             _used(state.codebook, batch),
         )
 
@@ -215,16 +223,22 @@ class Scan:
             a.codebook.merged(b.codebook) if a.codebook and b.codebook else None,
         )
 
-    def _summed(self, batch: pa.RecordBatch) -> "_Summed":
-        """Every row is looked at in float64 once, in blocks that lie in one place in memory."""
-        rows = min(max(1, BLOCK_VALUES // self.dim), batch.num_rows)
+    def _there(self, batch: pa.RecordBatch) -> Bools:
+        """(rows,), which rows have all that is summed."""
         columns = [batch.column(name) for name in (("latent", "logvar") if self.logvar else ("latent",))]
-        there = np.logical_and.reduce([column.is_valid().to_numpy(zero_copy_only=False) for column in columns])
-        sources = [_Widened(column, rows) for column in columns]
-        found = _Summed(Moments.empty(self.dim, full=False), PosteriorSums.empty(self.dim) if self.logvar else None)
-        for start in range(0, batch.num_rows, rows):
-            block = slice(start, start + rows)
-            found.add(there[block], *(source[block] for source in sources))
+        return np.logical_and.reduce([column.is_valid().to_numpy(zero_copy_only=False) for column in columns])
+
+    def _summed(self, batch: pa.RecordBatch, *, centred: bool) -> "_Summed":
+        """Every row is looked at in float64 once, in blocks that lie in one place in memory."""
+        rows = min(max(1, BLOCK_VALUES // self.dim), max(1, batch.num_rows))
+        latents = _Widened(batch.column("latent"), rows, 0)
+        logvars = _Widened(batch.column("logvar"), rows, 1) if self.logvar else None
+        found = _Summed(batch.num_rows, self.dim, centred=centred, logvar=self.logvar)
+        # Rows that are not finite spoil the sums, and are seen in `finite`.
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, batch.num_rows, rows):
+                block = slice(start, start + rows)
+                found.add(block, latents[block], None if logvars is None else logvars[block])
         return found
 
     def _sampled(self, sample: CodeSample, batch: pa.RecordBatch) -> CodeSample:
@@ -239,55 +253,70 @@ class Scan:
         )
 
 
-@dataclass(slots=True)
 class _Summed:
-    """The sums of one batch, block by block: ‖μ‖² and ‖μ‖² + Σσ² of its finite rows, and which rows those are."""
+    """The sums of one batch, block by block, as if all rows were finite: `squares` ‖μ‖² and `variances` Σσ² (n,), and the rest.
 
-    moments: Moments
-    posterior: PosteriorSums | None
-    squares: list[Floats] = field(default_factory=list)
-    drawn: list[Floats] = field(default_factory=list)
-    good: list[Bools] = field(default_factory=list)
+    Added up in place with few calls: what Python does for a block holds up the other threads. `centred`: each block about
+    its own mean, for rows far from zero.
+    """
 
-    def add(self, there: Bools, latents: Floats, logvars: Floats | None = None) -> None:
-        """Rows of latents and log-variances (n, d), of which some are null and not `there` (n,)."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            squares = np.vecdot(latents, latents)
-            # Squares and sums of float32 fit into float64: they are finite exactly where all numbers of the row are.
-            good = there & np.isfinite(squares)
-            if logvars is not None:
-                good &= np.isfinite(logvars @ np.ones(logvars.shape[1]))
-        if not good.all():
-            latents, squares = latents[good], squares[good]
-            logvars = None if logvars is None else logvars[good]
+    def __init__(self, rows: int, dim: int, *, centred: bool, logvar: bool) -> None:
+        self.squares, self.variances, self._logs = np.zeros((3, rows))
+        self.posterior = PosteriorSums.empty(dim) if logvar else None
+        self._ones, self._dims = np.ones(rows), np.ones(dim)
+        self._total, self._square = np.zeros((2, dim))
+        self._centred = Moments.empty(dim, full=False) if centred else None
+
+    def add(self, block: slice, latents: Floats, logvars: Floats | None) -> None:
+        """The rows `block` of the batch: latents and log-variances (n, d)."""
+        squares = np.vecdot(latents, latents, out=self.squares[block])
+        if self._centred is None:
+            self._total += self._ones[: len(latents)] @ latents
+            self._square += np.einsum("ij,ij->j", latents, latents)
+        elif np.isfinite(squares).all():
+            self._centred.absorb(Moments.of(latents, full=False))
         if logvars is not None and self.posterior is not None:
-            sums, variances = PosteriorSums.of(squares, logvars)
-            narrow = variances < WIDEST
-            if not narrow.all():
-                good[good] = narrow
-                latents, squares, logvars = latents[narrow], squares[narrow], logvars[narrow]
-                sums, variances = PosteriorSums.of(squares, logvars)
+            sums, self.variances[block] = PosteriorSums.of(squares, logvars)
             self.posterior = self.posterior.merged(sums)
-            self.drawn.append(squares + variances)
-        self.good.append(good)
-        self.squares.append(squares)
-        self.moments.absorb(_moments(latents))
+            self._logs[block] = logvars @ self._dims
+
+    @property
+    def finite(self) -> Bools:
+        """(rows,). Squares and sums of float32 fit into float64: they are finite exactly where all numbers of the row are."""
+        return np.isfinite(self.squares) & np.isfinite(self._logs) & (self.variances < WIDEST)
+
+    def moments(self) -> Moments | None:
+        """Of all rows, variances alone. None where some coordinate lies so far from zero that plain sums lose digits."""
+        n, dim = len(self.squares), len(self._total)
+        if self._centred is not None:
+            return self._centred
+        if not n:
+            return Moments.empty(dim, full=False)
+        mean = self._total / n
+        scatter = self._square - n * mean**2
+        if (scatter < FAR * self._square).any():
+            return None
+        return Moments(n, mean, np.zeros(dim), scatter, np.zeros((dim, 0)), np.zeros((0, 0)))
 
 
 class _Widened:
     """Blocks of a float16 or float32 column as float64 (rows, d), one after another in the same memory.
 
-    Fresh memory for every block would cost as much as the sums.
+    Fresh memory for every block, or batch, would cost as much as the sums: a thread keeps its own, by `place` in the batch.
     """
 
-    def __init__(self, column: pa.FixedSizeListArray, rows: int) -> None:
+    def __init__(self, column: pa.FixedSizeListArray, rows: int, place: int) -> None:
         size = column.type.list_size
         values = column.values.slice(column.offset * size, len(column) * size)
         # DLPack lends Arrow's memory out, which numpy would have to copy for torch; it knows no nulls.
         flat = torch.from_numpy(matrix_of(column).copy()) if values.null_count else from_dlpack(values)
         self._source = flat.view(len(column), size)
-        self._single = torch.empty((rows, size)) if flat.dtype == torch.float16 else None
-        self._wide = torch.empty((rows, size), dtype=torch.float64)
+        kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = _ROOM.__dict__.setdefault("blocks", {})
+        if place not in kept or len(kept[place][0]) < rows * size:
+            kept[place] = (torch.empty(rows * size), torch.empty(rows * size, dtype=torch.float64))
+        single, wide = kept[place]
+        self._single = single[: rows * size].view(rows, size) if flat.dtype == torch.float16 else None
+        self._wide = wide[: rows * size].view(rows, size)
 
     def __getitem__(self, block: slice) -> Floats:
         """Rows of the column; overwritten by the next call."""
@@ -297,6 +326,9 @@ class _Widened:
             source = self._single[: len(source)].copy_(source)
         found: Floats = self._wide[: len(source)].copy_(source).numpy()
         return found
+
+
+_ROOM = threading.local()
 
 
 def _used(counts: TokenCounts | None, batch: pa.RecordBatch) -> TokenCounts | None:
@@ -326,13 +358,6 @@ def _limit(capacity: int, expected: int | None) -> int:
     return int(LAST_HASH * (enough / expected))
 
 
-def _moments(wide: Floats) -> Moments:
-    """Moments of rows (n, d), variances alone: from plain sums, unless some coordinate lies far from zero."""
-    n, dim = wide.shape
-    if not n:
-        return Moments.empty(dim, full=False)
-    mean, squares = (np.ones(n) @ wide) / n, np.einsum("ij,ij->j", wide, wide)
-    scatter = squares - n * mean**2
-    if (scatter < FAR * squares).any():
-        return Moments.of(wide, full=False)
-    return Moments(n, mean, np.zeros(dim), scatter, np.zeros((dim, 0)), np.zeros((0, 0)))
+def _far(known: Moments) -> bool:
+    """Whether the rows so far lie far from zero in some coordinate: then so will the next ones."""
+    return known.n > 0 and bool((known.zz < FAR * (known.zz + known.n * known.z_mean**2)).any())

@@ -29,6 +29,26 @@ def test_an_id_has_one_hash_in_any_batch(ids: list[str], cut: int) -> None:
     assert len(set(whole.tolist())) == len(set(ids))
 
 
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 15, 16, 17, 23, 24, 31])
+def test_equal_lengths_hash_as_written_down(length: int) -> None:
+    """Eight bytes at a time, little-endian, zero-padded, through SplitMix64's finaliser: one number at a time here."""
+
+    def mixed(x: int) -> int:
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
+        return x ^ (x >> 31)
+
+    ids = [bytes(np.random.default_rng(i).integers(33, 126, length).tolist()).decode() for i in range(5)]
+    expected = []
+    for text in ids:
+        value = mixed(length)
+        for at in range(0, length, 8):
+            value = mixed(value ^ int.from_bytes(text[at : at + 8].encode().ljust(8, b"\0"), "little"))
+        expected.append(value)
+    assert hash_ids(pa.array(["before", *ids], pa.string()).slice(1)).tolist() == expected
+
+
 def test_padding_makes_no_two_ids_equal() -> None:
     assert len(set(hash_ids(pa.array(["a", "a\0", "a\0\0", "a\0\0\0\0\0\0\0\0"])).tolist())) == 4
 

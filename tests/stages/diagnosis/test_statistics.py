@@ -157,6 +157,29 @@ def test_coordinates_far_from_zero_or_constant_lose_no_digits(dtype: type) -> No
     np.testing.assert_allclose(found.moments.z_variance, exact.var(0, ddof=1), rtol=1e-9, atol=1e-24)
 
 
+def test_scans_in_turns_in_one_thread_do_not_mix() -> None:
+    """A thread keeps its blocks' memory: two widths, short and long batches, rows that go far from zero later on."""
+    rng = np.random.default_rng(1)
+    parts = {
+        dim: [rng.normal(size=(n, dim)).astype(np.float32) + far for n, far in ((7, 0), (6000, 0), (50, 1e4), (900, 0))]
+        for dim in (3, 170)
+    }
+    stages = {dim: Scan(dim, True) for dim in parts}
+    states = {dim: stage.start() for dim, stage in stages.items()}
+    for turn in range(4):
+        for dim, stage in stages.items():
+            z = parts[dim][turn]
+            states[dim] = stage.add(states[dim], rows(z, z * 1e-4, start=10_000 * turn))
+    for dim, found in states.items():
+        z = np.concatenate(parts[dim]).astype(np.float64)
+        np.testing.assert_allclose(found.moments.z_mean, z.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(found.moments.z_variance, z.var(0, ddof=1), rtol=1e-10)
+        np.testing.assert_allclose(found.norms.mean, np.linalg.norm(z, axis=1).mean(), rtol=1e-12)
+        assert found.posterior is not None
+        logs = np.concatenate([(part * 1e-4).astype(np.float32) for part in parts[dim]]).astype(np.float64)
+        np.testing.assert_allclose(found.posterior.variance, np.exp(logs).sum(0), rtol=1e-10)
+
+
 def test_rows_that_are_not_finite_leave_first() -> None:
     z = RNG.normal(size=(50, 4))
     z[3, 1], z[7, 0] = np.nan, np.inf
