@@ -226,7 +226,9 @@ class Scan:
     def _there(self, batch: pa.RecordBatch) -> Bools:
         """(rows,), which rows have all that is summed."""
         columns = [batch.column(name) for name in (("latent", "logvar") if self.logvar else ("latent",))]
-        return np.logical_and.reduce([column.is_valid().to_numpy(zero_copy_only=False) for column in columns])
+        return np.asarray(
+            np.logical_and.reduce([column.is_valid().to_numpy(zero_copy_only=False) for column in columns]), np.bool_
+        )
 
     def _summed(self, batch: pa.RecordBatch, *, centred: bool) -> "_Summed":
         """Every row is looked at in float64 once, in blocks that lie in one place in memory."""
