@@ -18,6 +18,8 @@ from stages.row_hash import Hashes, fractions
 
 MAX_BYTES = 2**27
 """Of the Hessians of all problems together."""
+MAX_INVERSE_BYTES = 2**28
+"""Of the inverse Hessians that are kept for a bootstrap."""
 ROWS_A_COEFFICIENT = 128
 FLOOR = 1e-6
 """Added to diagonals, as a share of them: above the rounding of sums of float32 products."""
@@ -96,6 +98,40 @@ class Curvature:
         floor = self._floor * np.maximum(diagonal, 1e-9 * diagonal.mean() + 1e-30)
         factor: tuple[Floats, bool] = cho_factor(hessian + np.diag(self._penalty + floor))
         return factor
+
+
+class Inverses:
+    """Inverse Hessians alone, in single precision: what one step of a bootstrap needs, where `Curvature` does not fit in memory."""
+
+    def __init__(self, penalty: Floats) -> None:
+        """penalty (coefficients,): the weight of ½w² beside the losses."""
+        self._penalty = penalty
+        self._factors: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+        self._parameters: list[float] = []
+
+    @classmethod
+    def fit_in_memory(cls, coefficients: int, problems: int) -> bool:
+        return 4 * problems * coefficients**2 <= MAX_INVERSE_BYTES
+
+    def add(self, hessian: Floats) -> None:
+        """That of the next problem: of the losses, over the whole dataset."""
+        unit = np.sqrt(np.diagonal(hessian) + self._penalty + 1e-30)
+        scaled = (hessian + np.diag(self._penalty)) / np.outer(unit, unit)
+        scaled[np.diag_indices(len(unit))] += FLOOR
+        factor, _ = cho_factor(scaled)
+        inverse = cho_solve((factor, False), np.diag(self._penalty / unit))
+        self._parameters.append(len(unit) - float((np.diagonal(inverse) / unit).sum()))
+        self._factors.append((factor.astype(np.float32), unit.astype(np.float32)))
+
+    def solve_all(self, problem: int, gradients: Floats) -> Floats:
+        """As `Curvature.solve_all`."""
+        factor, unit = self._factors[problem]
+        scaled = (gradients / unit[:, None]).astype(np.float32)
+        return np.asarray(cho_solve((factor, False), scaled) / unit[:, None], np.float64)
+
+    def parameters(self, problem: int) -> float:
+        """As `Curvature.parameters`."""
+        return self._parameters[problem]
 
 
 class SharedCurvature:

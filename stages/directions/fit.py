@@ -201,6 +201,7 @@ def _logistic(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
         l2=(step.l2 or 0.0) if step.estimator == "logistic" else step.l2 or DEFAULT_SVM_L2,
         holdout=step.holdout,
         loss=Loss.LOGISTIC if step.estimator == "logistic" else Loss.SQUARED_HINGE,
+        bootstrap=step.bootstrap is not None,
     )
     found = dict(zip(usable, fits, strict=True))
     stored = [hopeless.get(i) or _estimate(found[i][0], survey.counts, i) for i in range(len(columns))]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.attributes import Bools, Column
-from stages.directions.curvature import Curvature
+from stages.directions.curvature import MAX_BYTES, Curvature, Inverses, SharedCurvature, estimated_hessian
 from stages.directions.direction import Evidence
 from stages.directions.linearised import Linearised, linearised_margin
 from stages.directions.logistic_pass import LogisticPass, Summed
@@ -56,12 +56,12 @@ class LogisticFit:
     parted: bool
     centre: Floats
     loss: Loss
-    metric: Metric | None = None
+    metric: Metric | Inverses | None = None
     place: int = 0
 
     def linearised(self, evidence: Evidence) -> Linearised | str:
         """One step from here, for a bootstrap; or why there is none."""
-        if not isinstance(self.metric, Curvature):
+        if self.metric is None or isinstance(self.metric, SharedCurvature):
             return "the curvature of all attributes does not fit in memory; fit fewer at a time"
         weights = np.append(self.coefficients, self.intercept + self.coefficients @ self.centre)
         return linearised_margin(
@@ -82,10 +82,13 @@ def logistic(
     l2: float,
     holdout: float,
     loss: Loss = Loss.LOGISTIC,
+    bootstrap: bool = False,
 ) -> Passes[Any, list[tuple[LogisticFit, LogisticFit | None]]]:
     """For each column its fit on all rows, and where `training` (columns,) says so one on the training rows.
 
-    Standard errors are the likelihood's, so only the logistic loss has them. The squared hinge needs l2 > 0. Every column must have both classes; so must the training rows of those in `training`.
+    `bootstrap`: fits will be asked for one step, so each needs a curvature of its own. Standard errors are the likelihood's, so
+    only the logistic loss has them. The squared hinge needs l2 > 0. Every column must have both classes; so must the training
+    rows of those in `training`.
     """
     if not columns:
         return []
@@ -102,6 +105,7 @@ def logistic(
     )
     units, of = np.append(deviation, 1.0), np.concatenate([np.arange(len(columns)), np.flatnonzero(training)])
     fitting = _Fitting(sample, units, _intercepts(sample, survey), np.append(np.full(len(centre), l2), 0.0))
+    stage = None
     if sample.complete:
         found, metric = fitting.in_memory(len(columns))
     else:
@@ -113,7 +117,10 @@ def logistic(
         found, metric = yield from fitting.by_passes(stage, share)
     if l2 == 0:
         found.converged[: len(columns)] &= _finite(found, metric, sample, survey)
-    fits = [_in_latents(found, i, metric if i < len(columns) else None, centre, loss) for i in range(len(of))]
+    steps: Metric | Inverses = metric
+    if bootstrap and isinstance(metric, SharedCurvature):
+        steps = (yield from fitting.own_curvatures(stage, found.weights[:, : len(columns)])) or metric
+    fits = [_in_latents(found, i, steps if i < len(columns) else None, centre, loss) for i in range(len(of))]
     trials = dict(zip(of[len(columns) :].tolist(), fits[len(columns) :], strict=True))
     return [(fits[i], trials.get(i)) for i in range(len(columns))]
 
@@ -185,6 +192,35 @@ class _Fitting:
             except StopIteration as end:
                 return end.value, metric
 
+    def own_curvatures(self, stage: LogisticPass | None, weights: Floats) -> Passes[Any, Inverses | None]:
+        """Of each problem at its `weights` (coefficients, columns), a few a pass; None where they do not fit in memory.
+
+        `stage`: a pass over the rows; None where the sample holds them all.
+        """
+        d, columns = weights.shape
+        if not Inverses.fit_in_memory(d, columns):
+            return None
+        found, room = Inverses(self.penalty), max(1, MAX_BYTES // (8 * d**2))
+        for start in range(0, columns, room):
+            some = np.arange(start, min(start + room, columns))
+            sample = replace(self.sample, classes=self.sample.classes[:, some])
+            curvatures = sample.curvatures(weights[:, some])
+            totals = sample.scale * curvatures.sum(0, dtype=np.float64)
+            if stage is None:
+                for q, total in zip(curvatures.T, totals, strict=True):
+                    found.add(estimated_hessian(sample.latents, q, sample.hashes, total=float(total)))
+                continue
+            summed: Summed = yield replace(
+                stage,
+                of=some,
+                training=np.zeros(len(some), bool),
+                weights=weights[:, some],
+                curvature=dict(enumerate(totals.tolist())),
+            )
+            for i in range(len(some)):
+                found.add(summed.hessians[i])
+        return found
+
     @staticmethod
     def _is_poor(stage: LogisticPass, trial: Trial, due: Bools) -> Bools:
         """Which of a trial's problems want better curvature: all once they are near, then those that converge slowly."""
@@ -211,7 +247,7 @@ def _inverse(metric: Metric, of: npt.NDArray[np.int64], share: Floats) -> Precon
     return lambda gradients: metric.solve(gradients, of) / share
 
 
-def _in_latents(found: Minimum, i: int, metric: Metric | None, centre: Floats, loss: Loss) -> LogisticFit:
+def _in_latents(found: Minimum, i: int, metric: Metric | Inverses | None, centre: Floats, loss: Loss) -> LogisticFit:
     w, likely = found.weights[:-1, i], loss is Loss.LOGISTIC
     return LogisticFit(
         coefficients=w,
