@@ -193,7 +193,9 @@ class SampleStep(SelectionStep):
         description="multiplies every deviation from the (component's) mean; takes probabilities of tokens to p^(1/τ)",
     )
     smoothing: float = Field(
-        1.0, ge=0, description="categorical, bigram: added to every count, so that no code is impossible"
+        0.0,
+        ge=0,
+        description="categorical, bigram: added to every count; 0 draws only codes, and neighbours, that occur",
     )
     truncation: tuple[float, ...] = Field(
         (1.0,), min_length=1, description="ψ, one frame each: w̄ + ψ(w − w̄), w̄ the mean of the rows"

@@ -107,9 +107,9 @@ def test_every_step_makes_the_tokens_it_says(done: tuple[Path, RunResult], codec
 
 
 def test_draws_are_as_the_rows_that_were_selected(tmp_path: Path, codec: Patches) -> None:
-    """Without smoothing a draw has no code, and no neighbours, that the selected rows do not have."""
+    """By itself a draw has no code, and no neighbours, that the selected rows do not have."""
     make_images(tmp_path, 30)
-    drawn = {"stage": "sample", "method": "bigram", "count": 20, "smoothing": 0, "where": "labels.bright = true"}
+    drawn = {"stage": "sample", "method": "bigram", "count": 20, "where": "labels.bright = true"}
     run(tmp_path, [{"stage": "encode"}, drawn, {"stage": "render", "to": str(tmp_path / "out"), "layout": "image"}])
     rows = [np.array(r["codes"]) for r in rows_of(tmp_path / "store").to_pylist() if r["labels"]["bright"]]
     pairs = {pair for row in rows for pair in pairwise(row.tolist())}

@@ -136,6 +136,20 @@ def test_replaced_tokens_are_the_donors_inside_the_region_alone() -> None:
     np.testing.assert_array_equal(masked[:, 2, :, 2:], a[:, :, 2:])
 
 
+def test_codes_say_how_far_they_moved_and_the_seed_orders_the_tokens() -> None:
+    a, donor = tokens(3), tokens(1, 9)[0]
+    made, codes = edited({"of": "d"}, a, donor=donor)
+    apart = np.linalg.norm((BOOK[made] - BOOK[a[:, None]]).reshape(3, 3, -1), axis=2)
+    np.testing.assert_allclose(np.array(codes.column("moved").to_pylist()).reshape(3, 3), apart, rtol=1e-12)
+    other, _ = edited({"of": "d", "seed": 1}, a, donor=donor)
+    np.testing.assert_array_equal(other[:, [0, 2]], made[:, [0, 2]])
+    assert (other[:, 1] != made[:, 1]).any()
+    assert (made[0, 1] != a[0]).tolist() != (made[1, 1] != a[1]).tolist(), "every row has an order of its own"
+    step = InterpolateStep(frames=2)
+    _, path = expanded(step, TokenPath(step, SPEC), batch(a, a))
+    assert path.column("moved").null_count == 6, "between two images there is no one latent to be moved from"
+
+
 def test_a_transfer_reaches_the_histogram_of_its_reference() -> None:
     a, reference = tokens(4), tokens(1, 3)
     shares = np.bincount(reference.ravel(), minlength=32) / 24
@@ -178,6 +192,22 @@ def test_drawn_sequences_follow_what_was_counted(method: str) -> None:
     assert follows == 1 if method == "bigram" else 0.4 < follows < 0.6
     again, _ = expanded(step, TokenDraw(step, SPEC, counts), nobody.slice(30))
     np.testing.assert_array_equal(again, made[30:])
+
+
+def test_smoothing_temperature_and_seed_reach_the_draws() -> None:
+    stage = CountTokens(32, False)
+    some = np.random.default_rng(3).choice([1, 1, 1, 2], (40, *GRID))
+    counts = stage.add(stage.start(), pa.record_batch({"codes": batch(some).column("codes_0")}))
+    nobody = parents_batch(range(40), [[]] * 40, [], columns=("codes",))
+
+    def drawn(**options: Any) -> np.ndarray:
+        step = SampleStep(name="s", method="categorical", count=40, **options)
+        return expanded(step, TokenDraw(step, SPEC, counts), nobody)[0]
+
+    assert set(drawn().ravel()) == {1, 2} and 0.2 < (drawn() == 2).mean() < 0.3
+    assert set(drawn(temperature=0.01).ravel()) == {1}
+    assert len(set(drawn(smoothing=1000).ravel())) == 32
+    assert not np.array_equal(drawn(seed=1), drawn())
 
 
 def test_rows_without_codes_or_with_wrong_ones_keep_their_place_and_reason() -> None:
