@@ -17,6 +17,7 @@ from schemas.errors import JobError
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import parse_job
 from schemas.steps import FitStep
+from stages.components.principal import Limits
 from tests.jobs import job_data
 from tests.pipeline.store_rows import DIM, add, batch, names, schema
 
@@ -116,6 +117,14 @@ def test_refreshed_is_rebuilt(tmp_path: Path, fields: dict[str, Any]) -> None:
     assert read == 0
     _, read = data.fit(refresh="rebuild", **fields)
     assert read and read >= data.table.count_rows(fields.get("where"))
+
+
+@pytest.mark.parametrize("full", [4, 8], ids=["strips", "reassembled"])
+def test_what_wide_latents_keep_is_refreshed_and_the_rest_is_read(
+    tmp_path: Path, full: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.directions.fit.Limits", lambda: Limits(full=full, strips=8, block_values=60))
+    test_refreshed_is_rebuilt(tmp_path, {"estimator": "ridge", "holdout": 0.2, "l2": 1.0})
 
 
 def test_edited_labels_are_changes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Ridge and LDA of wide latents: Σzz in strips equals it whole, a sketch says how good it is, and real widths fit in memory."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,36 @@ def test_passes() -> None:
     assert passes(STRIPS, estimator="lda", pattern=True) == [
         "RowSetPass", "FourthPowers", *["PartsPass"] * 2, "PatternPass", "Scoring",
     ]  # fmt: skip
+
+
+def shipped(value: Any) -> Any:
+    """What a worker sends, as it arrives: in shared memory that may not be written."""
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(data, buffers=[bytes(b) for b in buffers])
+
+
+@WAYS
+@pytest.mark.parametrize("fields", [*RIDGES[:1], *DISCRIMINANTS[:1]], ids=lambda f: " ".join(map(str, f.values())))
+def test_stages_and_states_travel(limits: Limits, fields: dict[str, Any]) -> None:
+    batch = batch_of(*faces(300, d=11))
+    splits = list(uneven(batch, 4))
+    passes = fit(step(**fields, group="id:."), BOOLS, dim=11, limits=limits)
+    stage, found = shipped(next(passes)), None
+    while found is None:
+        state = stage.start()
+        for split in splits:
+            folded = stage.start()
+            for rows in split:
+                folded = stage.add(folded, rows)
+            state = stage.merge(shipped(state), shipped(folded))
+        try:
+            stage = shipped(passes.send(shipped(state)))
+        except StopIteration as end:
+            found = end.value
+    for direction, here in zip(found, fitted(fields | {"group": "id:."}, splits, limits).values(), strict=True):
+        assert direction.status == here.status == "ok"
+        np.testing.assert_array_equal(direction.vector, here.vector)
 
 
 @pytest.mark.parametrize("dim", [512, 1672, 2048, 3300, 4096, 16384, 65536])
