@@ -14,7 +14,7 @@ from schemas.errors import JobError
 from schemas.steps import EditStep, InterpolateStep, SampleStep, TokenChange
 from schemas.tables import codes_schema
 from stages.code_sets.axes import Direction
-from stages.code_sets.discrete_edits import nearest_codes
+from stages.code_sets.discrete_edits import histogram_transfer, nearest_codes
 from stages.code_sets.edit import Edit
 from stages.code_sets.parents import parents_batch, parents_schema
 from stages.code_sets.token_draws import TokenDraw
@@ -158,6 +158,9 @@ def test_a_transfer_reaches_the_histogram_of_its_reference() -> None:
         np.testing.assert_array_equal(np.bincount(row.ravel(), minlength=32), shares * 24)
     fewest = [np.maximum(np.bincount(row.ravel(), minlength=32) - shares * 24, 0).sum() / 24 for row in a]
     np.testing.assert_allclose(changed_of(codes, 3)[:, -1], fewest, atol=1e-6)
+    drawn = histogram_transfer(a, shares, seeds=range(4)).tokens
+    far, near = (((BOOK[some] - BOOK[a]) ** 2).sum((1, 2, 3)) for some in (drawn, made[:, -1]))
+    assert (near < far).all(), "tokens become what is nearest in all"
 
 
 def test_a_direction_is_added_to_the_embeddings_and_quantised() -> None:
