@@ -116,6 +116,7 @@ def _tables_of(ctx: Context, step: CodeSetStep, code_set: CodeSet, codec: Codec,
                 for strip in mine
             ),
             operation=json.loads(head[0].operation),
+            total=code_set.selection.rows if len(mine) == rows < code_set.selection.rows else None,
         )
 
 

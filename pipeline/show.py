@@ -89,10 +89,10 @@ def summary_line(counts: dict[str, Any]) -> str:
             wrote = f", wrote {', '.join(counts['columns'])}" if counts["columns"] else ""
             return f"{counts['measurements']} measurements of {counts['rows']:,} rows{flags}{wrote}"
         case stage if stage in CODE_SETS:
-            return f"{counts['strips']:,} strips of {counts['frames']} codes"
+            return f"{counts['strips']:,} strips of {counts['frames']} code{'s' * (counts['frames'] != 1)}"
         case "fidelity":
             left = f", {counts['left_out']:,} could not be made" if counts["left_out"] else ""
-            return f"{counts['sets']} sets, {counts['rows']:,} pictures by {counts['extractor']}{left}"
+            return f"{counts['sets']} set{'s' * (counts['sets'] != 1)}, {counts['rows']:,} pictures by {counts['extractor']}{left}"
         case "disentanglement":
             chance = f", {counts['at_chance']} no better than chance" if counts["at_chance"] else ""
             missing = f", {counts['missing']} not applicable" if counts["missing"] else ""

@@ -125,6 +125,7 @@ def _measured(
     for attribute, why in readout.missing.items() if readout else ():
         reason = "its labels give no linear score, so it is not measured"
         yield Measurement("score_sigma", target=attribute, status=why, message=reason)
+    yield from readout.knows if readout else ()
     told = evidence(step, ctx, design, state, scored, version)
     yield from told.left
     results = Results(design, state, step.confidence)

@@ -152,9 +152,9 @@ def is_hole(codes: Any, draws: Any) -> Any:
 def coverage_map(codes: Floats, draws: Floats, *, size: int | None = None) -> CoverageMap:
     """Both sets seen along the two main axes of the codes; one axis repeated where there is only one.
 
-    `size` is the cells a side; by itself as many as leave nine points a cell, and no more than 24.
+    `size` is the cells a side; by itself at least 8 and at most 24, with four codes a cell between.
     """
-    size = size or min(max(math.isqrt(len(codes)) // 3, 4), 24)
+    size = size or min(max(math.isqrt(len(codes)) // 2, 8), 24)
     centre = codes.mean(0)
     values, vectors = np.linalg.eigh(np.cov(codes.T, ddof=1).reshape(codes.shape[1], -1))
     axes = vectors[:, ::-1][:, [0, min(1, codes.shape[1] - 1)]]

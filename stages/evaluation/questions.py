@@ -52,8 +52,8 @@ def strength(found: Results, i: int, target: int) -> Iterator[Measurement]:
         detail=curve(found, i, target) | {"hit_rate": found.mean("hit")[0, i]},
         **about,
     )
-    yield found.measurement("hit_rate", found.mean("hit")[:, i].mean(axis=1), **about)
-    yield found.measurement("monotonicity", found.mean("upward")[:, i], **about)
+    yield found.share("hit_rate", found.mean("hit")[:, i].mean(axis=1), **about)
+    yield found.share("monotonicity", found.mean("upward")[:, i], **about)
 
 
 def linearity(found: Results, i: int, target: int) -> Iterator[Measurement]:

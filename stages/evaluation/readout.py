@@ -9,11 +9,13 @@ Not a judge from outside: it sees what the codec's encoder sees. A scorer of one
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.stats import f as f_distribution
 
+from schemas.measurements import OK, Measurement
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import Column, Floats
@@ -26,6 +28,7 @@ from stages.stage import Passes
 RIDGE = 1e-6
 """λ as a share of the mean variance of a coordinate: keeps dimensions that never vary from blowing up."""
 LOGISTIC_L2 = 1.0
+CHANCE_P = 0.05
 MAX_DIM = FULL_MOMENTS_DIM
 """Up to this size the covariance of all coordinates is kept."""
 
@@ -39,6 +42,8 @@ class Readout:
     intercept: Floats  # (J,)
     missing: Mapping[str, str]
     """Attributes that cannot be read, and why."""
+    knows: tuple[Measurement, ...] = ()
+    """How much of each label its score tells, of those fitted by `least_squares_readout`."""
 
     def __call__(self, latents: Floats) -> Floats:
         """(n, d) → (n, J)."""
@@ -49,7 +54,8 @@ class Readout:
         kept = [i for i, name in enumerate(self.attributes) if name in wanted]
         missing = {name: why for name, why in self.missing.items() if name in wanted}
         names = tuple(self.attributes[i] for i in kept)
-        return Readout(names, self.coefficients[kept], self.intercept[kept], missing)
+        knows = tuple(m for m in self.knows if m.target in wanted)
+        return Readout(names, self.coefficients[kept], self.intercept[kept], missing, knows)
 
 
 def directions_readout(vectors: Mapping[str, tuple[Floats, Floats]]) -> Readout:
@@ -69,13 +75,15 @@ def least_squares_readout(columns: Sequence[Column], *, dim: int) -> Passes[Any,
         state = yield Regression(tuple(columns), members, dim, 0.0, True)
     moments = state.complete[0].merged(state.complete[1])
     found: dict[str, tuple[Floats, float]] = {}
+    knows = []
     missing = {columns[i].name: str(status) for i, status in hopeless.items()}
     for at, i in enumerate(members):
         if i not in hopeless and (moments.n < 3 or moments.yy[at, at] <= 0):
             missing[columns[i].name] = "too_few" if moments.n < 3 else "constant"
         elif i not in hopeless:
-            found[columns[i].name] = _solve(moments, at)
-    return _readout(found, missing, dim)
+            found[columns[i].name] = weights, _ = _solve(moments, at)
+            knows.append(_known(moments, at, weights, columns[i].name))
+    return replace(_readout(found, missing, dim), knows=tuple(knows))
 
 
 def logistic_readout(
@@ -115,6 +123,23 @@ def _solve(moments: Moments, at: int) -> tuple[Floats, float]:
         np.linalg.solve(covariance + ridge * np.eye(len(covariance)), moments.zy[:, at] / (moments.n - 1)), np.float64
     )
     return weights, float(moments.y_mean[at] - weights @ moments.z_mean)
+
+
+def _known(moments: Moments, at: int, weights: Floats, name: str) -> Measurement:
+    """R² adjusted for the d coordinates it was fitted with, 1 − (1 − R²)(n − 1)/(n − d − 1), and the F test of R² against chance.
+
+    The rows of the fit are the rows asked, so plain R² of noise is d/(n − 1), and every score seems to tell its label.
+    """
+    n, used = moments.n, int(np.count_nonzero(np.diagonal(moments.zz) > 0))
+    free = n - used - 1
+    if free < 1:
+        message = f"{n} rows for {used} coordinates: whether the score tells its label cannot be told"
+        return Measurement("readout_r2", target=name, n=n, status="too_few", message=message)
+    missed = 1 - min(max(float(weights @ moments.zy[:, at] / moments.yy[at, at]), 0.0), 1.0)
+    p = float(f_distribution.sf((1 - missed) / used / max(missed / free, 1e-300), used, free)) if used else 1.0
+    chance = "" if p <= CHANCE_P else f"the score of {name} tells its label no better than chance (p {p:.2g})"
+    value = 1 - missed * (n - 1) / free
+    return Measurement("readout_r2", value, target=name, n=n, status="at_chance" if chance else OK, message=chance)
 
 
 def _readout(found: Mapping[str, tuple[Floats, float]], missing: Mapping[str, str], dim: int) -> Readout:

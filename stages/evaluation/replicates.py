@@ -1,7 +1,7 @@
 """Numbers that come out of an evaluation's sums, each with its bootstrap replicates: value first, replicates after."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,16 @@ class Results:
         few = "" if low is not None else f"fewer than {FEW} independent images: no interval"
         given = {"value": value, "low": low, "high": high, "n": n, "detail": text, "message": few}
         return Measurement(metric, **(given | more))
+
+    def share(self, metric: str, values: Floats, **more: Any) -> Measurement:
+        """A share of the images. Of a share of exactly 0 or 1 every replicate says the same; its bound is then the exact one of
+        Clopper and Pearson: (½(1 − confidence))^(1/n) for n independent images.
+        """
+        found = self.measurement(metric, values, **more)
+        if found.value not in (0.0, 1.0) or found.low is None or found.low != found.high:
+            return found
+        bound = (0.5 * (1 - self.confidence)) ** (1 / self.images)
+        return replace(found, low=bound) if found.value else replace(found, high=1 - bound)
 
     def interval(self, values: Floats) -> tuple[float | None, float | None]:
         if self.images < FEW:

@@ -73,6 +73,8 @@ class StripTable:
     strengths: tuple[float, ...]
     strips: tuple[Strip, ...]
     operation: dict[str, Any] = field(default_factory=dict)
+    total: int | None = None
+    """Strips of this title in the whole code set, where not all are shown."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def _map(rows: Sequence[Measurement]) -> Markup | None:
             [f"z{j}" for j in details[0]["dimensions"]],
             [d["share"] for d in details],
             note="Percent of the factor's entropy (mutual information / entropy). A disentangled code has one dark cell a "
-            f"row and a column. Chance alone gives up to {max((r.threshold or 0) for r in good):.1%}.",
+            f"row and a column. Of a label that has nothing to do with the code a cell has "
+            f"{max((r.threshold or 0) for r in good):.1%} on average, and the best of a row has more.",
         )
     return tag("div", drawn, tag("ul", left, class_="notices") if left else None, class_="card pad")
 

@@ -5,7 +5,7 @@ Sentences and pictures first; formulas behind a click. Blue is less, orange is m
 
 from collections.abc import Sequence
 
-from schemas.measurements import Measurement
+from schemas.measurements import OK, Measurement
 from stages.report.charts import Signed, signed_map
 from stages.report.evaluated_blame import blame, together
 from stages.report.evaluated_edits import Found, curves, details, drift, own, table
@@ -20,6 +20,10 @@ FORMULAS = (
     (
         "real",
         "Benjamini–Hochberg over all cells: of the effects called real, at most the stated share is expected to be false",
+    ),
+    (
+        "better than chance",
+        "a score fitted on d coordinates of n images tells its label by R² = d/(n−1) at chance; F test of R² against that",
     ),
     ("moved as asked", "share of (image, strength) pairs whose own score went the asked way"),
     ("never back", "share of the steps along the strengths on which the own score did not fall"),
@@ -96,7 +100,9 @@ def _answer(found: Found, edit: str, scores: Sequence[str]) -> Markup:
     unit = effect.unit.removeprefix("σ a ")
     moves = f"{meant} by {signed(effect.value, 2)} σ"
     within = f" ({interval(effect.low, effect.high)})" if effect.low is not None else ""
-    return join(tag("b", edit), f": one {unit} moves ", tag("b", moves), f"{within}{share}. {also}")
+    knows = found.get(("readout_r2", "", meant))
+    blind = tag("span", f" {knows.message.capitalize()}.", class_="note") if knows and knows.status != OK else None
+    return join(tag("b", edit), f": one {unit} moves ", tag("b", moves), f"{within}{share}. {also}", blind)
 
 
 def _effects(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Markup:

@@ -10,7 +10,7 @@ from stages.report.data import (
     ReportData,
     StepTiming,
 )
-from stages.report.figures import count, interval, rate, seconds, share
+from stages.report.figures import MINUS, count, interval, rate, seconds, share
 from stages.report.markup import Markup, image, join, tag
 from stages.report.preview import hex_lines, thumbnail
 
@@ -78,7 +78,7 @@ def _evidence(label: str, figure: Interval, *, scale: tuple[float, float], digit
     if value is None:
         return tag("td", "–", data_label=label)
     bar_of = whisker(value, low, high, start=scale[0], end=scale[1])
-    drawn = tag("div", tag("b", f"{value:.{digits}f}"), bar_of, class_="figure")
+    drawn = tag("div", tag("b", f"{value:.{digits}f}".replace("-", MINUS)), bar_of, class_="figure")
     return tag("td", tag("div", drawn, tag("small", interval(low, high, digits))), data_label=label)
 
 

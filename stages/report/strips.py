@@ -85,7 +85,8 @@ def _sheet(table: StripTable) -> Markup:
 
 def _told(table: StripTable) -> str:
     """One line under the title: which step, and what its columns count."""
-    return f"{table.step} · {_TOLD[table.kind](table, table.operation)}"
+    part = f" · {len(table.strips):,} of {table.total:,}" if table.total else ""
+    return f"{table.step} · {_TOLD[table.kind](table, table.operation)}{part}"
 
 
 def _interpolated(table: StripTable, operation: dict[str, Any]) -> str:

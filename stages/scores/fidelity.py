@@ -1,6 +1,7 @@
 """Fidelity of sets of pictures against reconstructions, as measurements: Fréchet and kernel distance, precision to coverage.
 
-Every number stands beside the floor: what reconstructions of other images score, as many of them as the set has.
+Every number stands beside the floor: what reconstructions of other images score, as many of them as of the set. Distances of
+few pictures are high by chance, so the larger of the two is cut to the size of the smaller, as far as its sample reaches.
 """
 
 import json
@@ -30,6 +31,7 @@ class _Scored:
     high: float | None
     shares: dict[str, float]
     sampled: int
+    n: int
 
 
 def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, extractor: str) -> Iterator[Measurement]:
@@ -47,9 +49,9 @@ def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, ext
                 "frechet_distance", subject=subject, target=extractor, n=n, status=TOO_FEW, message=message
             )
             continue
-        found = _scored(reference, sets[name], sets[name].moments.n, neighbours)
-        floor = _scored(reference, like, sets[name].moments.n, neighbours)
-        yield from _measurements(found, floor, name, sets[name].moments.n, reference.moments.n, extractor)
+        n = min(sets[name].moments.n, like.moments.n)
+        found, floor = (_scored(reference, one, n, neighbours) for one in (sets[name], like))
+        yield from _measurements(found, floor, name, reference.moments.n, extractor)
 
 
 def measure_path_length(lengths: Floats, distance: str) -> Measurement:
@@ -72,14 +74,14 @@ def _scored(reference: FeatureSet, candidate: FeatureSet, n: int, neighbours: in
     near = coverage_of(real, kept, k=neighbours)
     shares = {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
     distance = frechet_distance(reference.moments, moments)
-    return _Scored(distance, kernel.value, kernel.low, kernel.high, shares, min(len(real), len(kept)))
+    return _Scored(distance, kernel.value, kernel.low, kernel.high, shares, min(len(real), len(kept)), moments.n)
 
 
 def _measurements(
-    found: _Scored, floor: _Scored, name: SetName, n: int, n_reference: int, extractor: str
+    found: _Scored, floor: _Scored, name: SetName, n_reference: int, extractor: str
 ) -> Iterator[Measurement]:
-    detail = json.dumps(asdict(name) | {"n_reference": n_reference, "sampled": found.sampled})
-    common = Measurement("frechet_distance", subject=_subject(name), target=extractor, n=n, detail=detail)
+    detail = json.dumps(asdict(name) | {"n_reference": n_reference, "n_floor": floor.n, "sampled": found.sampled})
+    common = Measurement("frechet_distance", subject=_subject(name), target=extractor, n=found.n, detail=detail)
     yield replace(common, value=found.frechet, threshold=floor.frechet)
     sampled = replace(common, n=found.sampled)
     yield replace(

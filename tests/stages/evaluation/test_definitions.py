@@ -90,6 +90,14 @@ def test_linearity_and_curvature_of_a_bent_response() -> None:
     assert value(found, "curvature", "a", "a") == pytest.approx(square * 3 / line)
 
 
+def test_a_share_of_everybody_is_not_certain() -> None:
+    """All of 40 images say that at most 8.8 % of images do otherwise, not that none does: every replicate says 1."""
+    found = by(questions(results(design(), responses(np.random.default_rng(2))), false_discoveries=0.05))
+    told = found["hit_rate", "b", "b"]
+    assert told.value == told.high == 1
+    assert told.low == pytest.approx(0.025 ** (1 / N), abs=0.01)
+
+
 def test_an_edit_that_does_nothing_hits_nobody_and_goes_back_on_nobody() -> None:
     deltas = responses(np.random.default_rng(2), still=True)
     found = by(questions(results(design(), deltas), false_discoveries=0.05))

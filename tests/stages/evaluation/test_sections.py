@@ -20,6 +20,7 @@ from stages.evaluation.replicates import Results
 from stages.evaluation.response import ScorerResponse
 from stages.evaluation.slices import slices
 from stages.report.data import Measured
+from stages.report.evaluate import evaluate
 from stages.report.evaluated_slices import where_it_works
 from stages.report.measured import measured
 from stages.row_hash import hash_ids
@@ -153,3 +154,12 @@ def test_an_edit_that_goes_backwards_in_a_slice_is_drawn_as_far_as_it_goes() -> 
     page = where_it_works(rows)
     assert page is not None
     assert [float(w) for w in re.findall(r'class="fill" style="width:([\d.]+)%', page)] == [47.62, 95.24]
+
+
+def test_a_score_that_tells_nothing_is_said_beside_its_effect() -> None:
+    effect = Measurement("effect", 0.7, "old", "old", 0.6, 0.8, 40, "σ a sigma", detail='{"own": true}')
+    blind = Measurement(
+        "readout_r2", 0.01, "", "old", n=40, status="at_chance", message="the score of old tells nothing"
+    )
+    assert "The score of old tells nothing." in evaluate([effect, blind])
+    assert "tells nothing" not in evaluate([effect])

@@ -1,5 +1,6 @@
 """The fidelity pass: pictures of codes against reconstructions, by an injected extractor, in any split."""
 
+import json
 import pickle
 from typing import Any
 
@@ -57,6 +58,10 @@ def edited(batch: pa.RecordBatch, steps: tuple[float, ...], *, size: float = 40)
     return Traverse(step, [first], SPEC)(parents_batch(range(len(ids)), ids, [batch.column("latent")]))
 
 
+def hash_like(name: str) -> bool:
+    return bool(fractions(hash_ids(pa.array([name])), HALVES)[0] < 0.5)
+
+
 def measured(state: Features) -> dict[tuple[str, str], Measurement]:
     found = measure_fidelity(state.sets, neighbours=5, extractor="pixel_moments")
     return {(m.metric, m.subject): m for m in found}
@@ -91,7 +96,7 @@ def test_no_picture_is_held_against_an_edit_of_itself() -> None:
 def test_a_code_of_several_pictures_needs_all_of_them_outside_the_reference() -> None:
     batch, _ = rows(120)
     ids = batch.column("id").to_pylist()
-    like = [i for i in ids if fractions(hash_ids(pa.array([i])), HALVES)[0] < 0.5]
+    like = [i for i in ids if hash_like(i)]
     other = [i for i in ids if i not in like]
     step = InterpolateStep(name="between", pairs=((like[0], like[1]), (like[0], other[0])), frames=3)
     latents = [
@@ -116,6 +121,27 @@ def test_the_floor_has_as_many_pictures_as_the_set() -> None:
         frechet_distance(state.sets[REFERENCE].moments, Moments.of(few, full=True)), rel=1e-9
     )
     assert found.threshold > 2 * frechet_distance(state.sets[REFERENCE].moments, state.sets[LIKE].moments)
+
+
+def test_a_large_set_is_cut_to_as_many_as_the_floor_has() -> None:
+    """Draws of the same Gaussian beside few images: at their own n they would seem better than untouched pictures."""
+    batch, _ = rows(120)
+    many, _ = rows(1500, seed=3)
+    drawn = many.column("latent")
+    ids = many.column("id").to_pylist()
+    codes = edited(
+        pa.record_batch(
+            {
+                "id": pa.array([i for i in ids if hash_like(i)]),
+                "latent": drawn.take(pa.array([k for k, i in enumerate(ids) if hash_like(i)])),
+            }
+        ),
+        (0.0,),
+    )
+    state = reduced(stage(), [[batch], [codes]])
+    found = measured(state)["frechet_distance", "edit/first +0 sigma"]
+    assert found.n == json.loads(found.detail)["n_floor"] == state.sets[LIKE].moments.n < 80
+    assert found.value == pytest.approx(found.threshold, rel=0.6)
 
 
 def test_any_split_gives_the_same_numbers() -> None:
