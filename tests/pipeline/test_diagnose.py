@@ -174,4 +174,4 @@ def test_details_are_json_that_a_page_can_draw(done: tuple[Path, RunResult]) -> 
     histogram = details["norm"]
     assert sum(histogram["rows"]) == 150 and len(histogram["edges"]) == len(histogram["rows"]) + 1
     assert sum(histogram["expected"]) == pytest.approx(150, abs=1)
-    assert len(details["ks_greatest"]["per_dimension"]) == 9 and len(details["hole_cells"]["draws"]) == 4
+    assert len(details["ks_greatest"]["per_dimension"]) == 9 and len(details["hole_cells"]["draws"]) == 8

@@ -16,7 +16,7 @@ TRAVERSE = {"stage": "traverse", "directions": ["bright"], "strengths": [0, 3]}
 def test_edits_are_held_against_reconstructions(tmp_path):
     make_images(tmp_path, 60)
     report = {"stage": "report", "to": str(tmp_path / "report.html")}
-    draws = {"stage": "sample", "method": "gaussian", "count": 40}
+    draws = {"stage": "sample", "method": "gaussian", "count": 20}
     steps = [*FIT, TRAVERSE, draws, {"stage": "fidelity", "neighbours": 3, "path_pairs": 20}, report]
     data = job_data(tmp_path, tmp_path / "store", steps=steps)
     result = run_job(Job.model_validate(data), report=lambda event: None)
@@ -28,7 +28,7 @@ def test_edits_are_held_against_reconstructions(tmp_path):
     assert still["value"] == pytest.approx(still["threshold"], rel=1e-6)
     assert moved["value"] > 2 * moved["threshold"] and moved["target"] == "pixel_moments"
     (drawn,) = [r for name, r in distance.items() if name.startswith("sample/")]
-    assert drawn["n"] == 40 and drawn["status"] == "ok"  # draws have no parents: all of them count
+    assert drawn["n"] == 20 and drawn["status"] == "ok"  # draws have no parents: all of them count
     (path,) = [r for r in rows if r["metric"] == "path_length"]
     assert path["n"] == 20 and path["low"] < path["value"] < path["high"] and path["target"] == "squared_l2"
     page = (tmp_path / "report.html").read_text()
