@@ -28,7 +28,8 @@ def show_power(plan: Plan, *, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     console.print(f"[bold]{_answer(plan)}[/]", soft_wrap=True)
-    console.print(f"{plan.estimator}: {BASES[Basis(plan.basis)]}", soft_wrap=True)
+    beside = f" with {', '.join(plan.controls)}" if plan.controls else ""
+    console.print(f"{plan.estimator}{beside}: {BASES[Basis(plan.basis)]}", soft_wrap=True)
     if plan.separation is not None and plan.effective_dimension is not None:
         console.print(
             f"classes are {plan.separation:.3g} σ apart, noise fills {plan.effective_dimension:,.0f} dimensions; "

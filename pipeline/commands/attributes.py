@@ -11,7 +11,7 @@ def power(
     attribute: Annotated[str, typer.Option(help="Label to plan for: smiling, or hair=red.")],
     target_cosine: Annotated[float, typer.Option(help="How well the direction must point, 0 to 1.")] = 0.9,
     estimator: Annotated[
-        str, typer.Option(help="mean_difference, balanced_mean_difference, ols, lda or logistic.")
+        str, typer.Option(help="mean_difference, balanced_mean_difference, ols, lda, logistic or svm.")
     ] = "mean_difference",
     controls: Annotated[
         str | None, typer.Option(help="ols, balanced: other attributes, a,b; default all bool.", show_default=False)

@@ -25,7 +25,7 @@ def plan_labels(
     `controls`: the other attributes that ols and the balanced difference of means are fitted with.
     """
     match estimator:
-        case "ols" | "balanced_mean_difference" | "lda" | "logistic":
+        case "ols" | "balanced_mean_difference" | "lda" | "logistic" | "svm":
             columns = (column, *controls)
             return (yield from plan_fits(columns, dim=dim, estimator=estimator, cosine=cosine, confidence=confidence))
         case _:

@@ -55,8 +55,9 @@ class Plan:
     """What labels buy. Every number is finite or absent; `status` is `ok` exactly when there is a number of labels.
 
     `separation` and `effective_dimension` (mean of the classes) as in the module's law; `cosine_now` is what the labels there
-    are reach. `basis`: where the noise is from, see `Basis`. `per_class`: labels of each class, when classes are equally large, with its interval (`per_class_high` is
-    absent when no number is certain to be enough); `in_all`: labels when their share of positives is the present one.
+    are reach. `basis`: where the noise is from, see `Basis`. `controls`: attributes that were fitted with this one. `per_class`: labels of
+    each class, when classes are equally large, with its interval (`per_class_high` is absent when no number is certain to be enough);
+    `in_all`: labels when their share of positives is the present one.
     """
 
     attribute: str
@@ -77,6 +78,7 @@ class Plan:
     in_all: int | None = None
     estimator: str = "mean_difference"
     basis: str = "law"
+    controls: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
 
 

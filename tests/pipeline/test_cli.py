@@ -99,7 +99,7 @@ def test_power_tells_how_many_labels(done: Path) -> None:
         (("--attribute", "shade"), "is float, and two classes are needed"),
         (("--attribute", "bright", "--where", "labels.bright = true"), "0 without"),
         (("--attribute", "bright", "--target-cosine", "1"), "is not between 0 and 1"),
-        (("--attribute", "bright", "--estimator", "svm"), "the planner does not know it"),
+        (("--attribute", "bright", "--estimator", "class_means"), "the planner does not know it"),
         (("--attribute", "bright", "--controls", "round"), "mean_difference looks at no other attribute"),
         (("--attribute", "bright", "--estimator", "ols", "--controls", "rund"), "did you mean `round`"),
         (("--attribute", "bright", "--group", "nobody"), "--group = 'nobody': no such label"),

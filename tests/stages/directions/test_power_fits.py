@@ -63,11 +63,11 @@ def test_noise_of_correlated_attributes_is_inflated_as_it_should_be(estimator: s
         assert "effective n" in found.message
 
 
-@pytest.mark.parametrize("estimator", ["ols", "balanced_mean_difference", "lda", "logistic"])
+@pytest.mark.parametrize("estimator", ["ols", "balanced_mean_difference", "lda", "logistic", "svm"])
 def test_the_number_of_labels_does_what_it_promises(estimator: str) -> None:
-    make = curved if estimator in ("lda", "logistic") else correlated
+    make = correlated if estimator in ("ols", "balanced_mean_difference") else curved
     latents, labels, _ = make(12000, seed=2)
-    wanted = 0.9 if estimator == "logistic" else 0.8  # .8 takes so few rows that the plan says it is hopeful
+    wanted = 0.9 if estimator in ("logistic", "svm") else 0.8  # .8 takes so few rows that the plan says it is hopeful
     asked = plan(labels, latents, estimator, cosine=wanted).in_all
     reached = []
     for seed in range(20):
@@ -123,6 +123,17 @@ def test_any_split_gives_the_same_plan() -> None:
     whole, split = plan(labels, latents, "ols"), plan(labels, latents, "ols", seed=9)
     assert split.in_all == whole.in_all and split.per_class_low == whole.per_class_low
     np.testing.assert_allclose([c.measured for c in split.checks], [c.measured for c in whole.checks], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_the_interval_covers() -> None:
+    truth, hits = labels_needed(1.0, (D - 1, D - 1), cosine=0.8) / (1 - 0.6**2) / 2, []
+    for seed in range(100):
+        latents, labels, _ = correlated(1000, seed=200 + seed)
+        found = plan(labels, latents, "ols")
+        assert found.per_class_low is not None
+        hits.append(found.per_class_low <= truth and (found.per_class_high is None or truth <= found.per_class_high))
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02 + 0.044)  # two standard errors of 100 runs
 
 
 def test_noise_and_single_classes_have_a_status() -> None:
