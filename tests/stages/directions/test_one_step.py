@@ -13,10 +13,12 @@ from schemas.measurements import Measurement
 from schemas.source import LabelType
 from stages import sample
 from stages.bootstrap import percentile_interval, poisson_weights
+from stages.components.principal import Limits
 from stages.directions import curvature, logistic, predictive, resampling, sampled_logistic
 from stages.directions.direction import Direction
+from stages.directions.fit import fit
 from stages.row_hash import hash_ids
-from tests.labelled import BOOLS, batch_of, coefficients, directions, faces, step
+from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, step
 
 Refit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Coefficients (d,) from latents, one label and weights."""
@@ -291,6 +293,7 @@ def test_logistic_coefficients_cover_and_do_not_without_groups() -> None:
     assert covered(fields, size=10, told=False, problems=60)[0] <= 0.3
 
 
+@pytest.mark.slow
 def test_balanced_differences_cover() -> None:
     rng, hits, inside, d = np.random.default_rng(3), [], [], 8
     for run in range(150):
@@ -329,6 +332,21 @@ def test_too_few_rows_for_one_step_is_a_status(fields: dict[str, Any], said: str
     assert found.vector is not None and said in angle(found).message
     assert (angle(found).status, angle(found).value) == ("not_measured", None)
     assert found.separation_low < found.separation_high  # these need no replicates of the direction
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "lda"])
+def test_second_moments_in_strips_have_the_same_intervals_or_a_status(estimator: str) -> None:
+    latents, labels = faces(300)
+    splits, asked = [[batch_of(latents, labels)]], step(estimator=estimator, bootstrap=20)
+    whole = carried(fit(asked, BOOLS, dim=8), splits)[0]
+    put_together = carried(fit(asked, BOOLS, dim=8, limits=Limits(block_values=100)), splits)[0]
+    for a, b in zip(whole, put_together, strict=True):
+        assert (angle(b).value, angle(b).high) == pytest.approx((angle(a).value, angle(a).high), rel=1e-8)
+    kept = carried(fit(asked, BOOLS, dim=8, limits=Limits(full=4, block_values=100)), splits)[0]
+    assert {(angle(d).status, angle(d).message) for d in kept} == {
+        ("not_measured", "not measured where second moments do not fit in memory")
+    }
+    assert all(d.separation_low < d.separation_high for d in kept)
 
 
 def test_latents_that_span_less_and_wide_ones_are_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
