@@ -32,7 +32,7 @@ from stages.diagnosis.diagnosis import diagnosis, probe_batches
 from stages.diagnosis.evidence import Evidence, Limits, gather
 from stages.diagnosis.findings import about_rows
 from stages.diagnosis.probe import Probe
-from stages.diagnosis.scan import Scanned, scan
+from stages.diagnosis.scan import Scanned, sample_hashes, scan
 from stages.diagnosis.scores import ANOMALY, MAHALANOBIS, RECONSTRUCTION, TYPICALITY, Scale, Scores
 from stages.rows import finite_rows
 
@@ -163,7 +163,8 @@ class _ScoreRows:
         errors = None
         if RECONSTRUCTION in batch.schema.names:
             errors = batch.column(RECONSTRUCTION).to_numpy(zero_copy_only=False).astype(np.float64)[good]
-        found = self.scores.of(values[good].astype(np.float64), errors)
+        hashes = sample_hashes(batch.column("id"))[good]
+        found = self.scores.of(values[good].astype(np.float64), hashes, errors)
         columns = []
         for field in self.fields:
             spread = np.full(len(batch), np.nan)
@@ -180,12 +181,15 @@ def _scores(step: DiagnoseStep, ctx: Context, evidence: Evidence) -> list[str]:
     latents.fence(ctx.lease.token)
     latents.clean_orphans(timedelta(0), token=ctx.lease.token)
     named = [name for name in (TYPICALITY, MAHALANOBIS) if name in step.scores]
-    reads, scale = ["latent"], None
+    reads, scale = ["id", "latent"], None
     if "reconstruction" in step.scores:
         field = computed_field(RECONSTRUCTION, pa.float32(), by=by)
         scale = Scale.of_histogram(write_errors(step, ctx, field))
         reads.append(RECONSTRUCTION)
-    scores = Scores.fitted(evidence.sample.latents.astype(np.float64), evidence.gaussian, named, reconstruction=scale)
+    sample = evidence.sample
+    scores = Scores.fitted(
+        sample.latents.astype(np.float64), sample.hashes, evidence.gaussian, named, reconstruction=scale
+    )
     fields = tuple(computed_field(name, pa.float32(), by=by) for name in (*named, ANOMALY))
     ctx.lease.check()
     latents.put_columns(

@@ -14,7 +14,7 @@ from stages.diagnosis.evidence import PRIOR, Evidence
 from stages.diagnosis.neighbours import participation_ratio, two_nn
 from stages.diagnosis.norms import NORM_STD, NormHistogram, norm_deviations
 from stages.diagnosis.scan import Scanned
-from stages.diagnosis.scores import chi_square_share
+from stages.diagnosis.scores import tail_share
 
 Floats = npt.NDArray[np.float64]
 SHELL_DEVIATIONS = 3.0
@@ -92,7 +92,7 @@ def about_spread(evidence: Evidence) -> Iterator[Measurement]:
     """Mahalanobis tails, participation ratio, intrinsic dimension of the latents."""
     z = evidence.sample.latents.astype(np.float64)
     gaussian = evidence.gaussian
-    share = chi_square_share(gaussian.squared_distance(z), gaussian.rank)
+    share = tail_share(gaussian.squared_distance(z, among=np.ones(len(z), np.bool_)), gaussian)
     heavy = share > TAIL_SHARE
     yield Measurement(
         "mahalanobis_tail",
@@ -102,7 +102,9 @@ def about_spread(evidence: Evidence) -> Iterator[Measurement]:
         status="heavy_tails" if heavy else "ok",
         message=f"{share:.2%} of the rows have a Mahalanobis distance 3 σ above its mean; {TAIL_SHARE:.0%} are allowed."
         if heavy
-        else "",
+        else ""
+        if gaussian.n
+        else f"coordinates taken as independent: {len(z):,} rows sampled for {evidence.dim:,} coordinates",
     )
     yield Measurement("participation_ratio", participation_ratio(evidence.covariance), n=len(z), unit="dimensions")
     found = two_nn(z[: len(evidence.draws)])

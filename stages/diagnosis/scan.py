@@ -37,6 +37,11 @@ FAR = 1e-2
 """Scatter ÷ Σz² under which a coordinate lies so far from zero that a difference of sums would lose digits."""
 
 
+def sample_hashes(ids: pa.Array) -> Hashes:
+    """(rows,): the rows with the smallest are the sample."""
+    return salted(hash_ids(ids), "diagnosis sample")
+
+
 @dataclass(frozen=True, slots=True)
 class SampledCodes:
     """Rows of the sample, ordered by hash. `latents`, `logvars` (rows, d) float32; `logvars` None where there are none."""
@@ -244,7 +249,7 @@ class Scan:
         return found
 
     def _sampled(self, sample: CodeSample, batch: pa.RecordBatch) -> CodeSample:
-        hashes = salted(hash_ids(batch.column("id")), "diagnosis sample")
+        hashes = sample_hashes(batch.column("id"))
         kept = np.flatnonzero(hashes <= np.uint64(sample.limit))
         if not len(kept):
             return sample

@@ -87,8 +87,13 @@ def test_every_image_has_its_scores_and_the_odd_one_leads(done: tuple[Path, RunR
     z = np.array([r["latent"] for r in rows], np.float64)
     typical = (np.square(z).sum(1) - 9) / np.sqrt(18)
     assert [r["typicality"] for r in rows] == pytest.approx(typical.tolist(), abs=1e-5)
-    white = (z - z.mean(0)) @ np.linalg.inv(np.cov(z.T)) * (z - z.mean(0))
-    assert [r["mahalanobis"] for r in rows] == pytest.approx(white.sum(1).tolist(), rel=1e-4)
+    expected = []
+    for i in range(len(z)):
+        rest = np.delete(z, i, axis=0)
+        away, n = z[i] - rest.mean(0), len(rest)
+        # As if the row were not in the estimate, over the mean of that for a Gaussian.
+        expected.append(away @ np.linalg.inv(np.cov(rest.T)) @ away * n * (n - 9 - 2) / ((n - 1) * (n + 1)))
+    assert [r["mahalanobis"] for r in rows] == pytest.approx(expected, rel=1e-4)
     assert all(r["reconstruction_error"] < 1.5 for r in rows), "this codec brings pictures back to a grey level"
     found = run_query(Query(str(folder / "store"), {}, None, where="anomaly > 3", order="-anomaly")).rows
     assert found and found[0]["id"] == image_id(7) and found[0]["anomaly"] > 10

@@ -22,7 +22,7 @@ from stages.diagnosis.norms import NormHistogram, norm_deviations, typicality
 from stages.diagnosis.posterior import active_units, collapsed, sensitivity_nats, total_kl
 from stages.diagnosis.scan import Scan, Scanned
 from stages.diagnosis.scan import scan as scan_passes
-from stages.diagnosis.scores import Gaussian, Scale, Scores
+from stages.diagnosis.scores import Gaussian, Scale, Scores, tail_share
 from stages.row_hash import hash_ids
 
 RNG = np.random.default_rng(0)
@@ -430,26 +430,60 @@ def test_mahalanobis_is_chi_square_whatever_the_shape() -> None:
     mixing = RNG.normal(size=(6, 6)) * [100, 1, 1, 1, 0.01, 1]
     z = RNG.normal(size=(5000, 6)) @ mixing.T + 7
     gaussian = Gaussian.of(z.mean(0), np.cov(z.T), len(z))
-    distances = gaussian.squared_distance(z)
-    assert gaussian.rank == 6 and distances.mean() == pytest.approx(6 * 4999 / 5000, rel=1e-6)
+    distances = gaussian.squared_distance(z, among=np.ones(5000, bool))
+    assert gaussian.rank == 6 and distances.mean() == pytest.approx(6, rel=1e-3)
+    assert np.mean(distances > 12.5916) == pytest.approx(0.05, abs=0.01)  # χ² with 6 degrees
     flat = np.concatenate([z, z[:, :1]], axis=1)
     assert Gaussian.of(flat.mean(0), np.cov(flat.T), len(z)).rank == 6, "a direction without variance is left out"
     few = RNG.normal(size=(4, 9))
     assert Gaussian.of(few.mean(0), np.cov(few.T), 4).rank == 3
+    alone = Gaussian.independent(z.mean(0), np.append(z[:, :5].var(0), 0.0))
+    assert alone.rank == 5
+    expected = (((z - z.mean(0)) ** 2)[:, :5] / z[:, :5].var(0)).sum(1)
+    assert alone.squared_distance(z) == pytest.approx(expected)
+
+
+def test_a_row_of_the_estimate_is_judged_as_if_it_had_been_left_out() -> None:
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(40, 5)) @ rng.normal(size=(5, 5))
+    found = Gaussian.of(z.mean(0), np.cov(z.T), 40).squared_distance(z, among=np.arange(40) < 39)
+    for i in range(39):
+        rest = np.delete(z, i, axis=0)
+        away = z[i] - rest.mean(0)
+        literally = away @ np.linalg.inv(np.cov(rest.T)) @ away
+        assert found[i] == pytest.approx(literally * 39 * (39 - 5 - 2) / (38 * 40), rel=1e-9)
+
+
+@pytest.mark.parametrize("per_coordinate", [2, 4, 16])
+def test_rows_of_the_estimate_and_others_are_equally_far(per_coordinate: int) -> None:
+    """Of one Gaussian. With 4 rows a coordinate, two rows in three that were not sampled were called anomalies."""
+    rng, dim = np.random.default_rng(2), 120
+    z, unseen = rng.normal(size=(per_coordinate * dim, dim)), rng.normal(size=(1500, dim))
+    gaussian = Gaussian.of(z.mean(0), np.cov(z.T), len(z))
+    hashes = np.arange(len(z), dtype=np.uint64)
+    scores = Scores.fitted(z, hashes, gaussian, ["mahalanobis"])
+    for rows, named in ((z, hashes), (unseen, np.arange(10**6, 10**6 + 1500, dtype=np.uint64))):
+        found = scores.of(rows, named)
+        assert found["mahalanobis"].mean() == pytest.approx(dim, rel=0.02)
+        assert found["mahalanobis"].std() == pytest.approx(gaussian.deviation, rel=0.2)
+        assert abs(np.median(found["anomaly"])) < 0.12 and (found["anomaly"] > 3).mean() < 0.02
+        assert tail_share(found["mahalanobis"], gaussian) < 0.015
 
 
 def test_an_odd_image_stands_out_whatever_is_odd_about_it() -> None:
     z = RNG.normal(size=(3000, 16)) * np.linspace(0.5, 1.5, 16)
     names = ["typicality", "mahalanobis"]
-    scores = Scores.fitted(z, Gaussian.of(z.mean(0), np.cov(z.T), len(z)), names, reconstruction=Scale(5.0, 1.0))
-    ordinary = scores.of(z, np.full(3000, 5.0))["anomaly"]
+    hashes, others = np.arange(3000, dtype=np.uint64), np.arange(3000, 3004, dtype=np.uint64)
+    gaussian = Gaussian.of(z.mean(0), np.cov(z.T), len(z))
+    scores = Scores.fitted(z, hashes, gaussian, names, reconstruction=Scale(5.0, 1.0))
+    ordinary = scores.of(z, hashes, np.full(3000, 5.0))["anomaly"]
     assert (ordinary > 3).mean() < 0.03
     odd = np.zeros((4, 16))
     odd[1, 0], odd[2], odd[3] = 4.0, 3.0, z[0]
-    found = scores.of(odd, np.array([5.0, 5.0, 5.0, 20.0]))
+    found = scores.of(odd, others, np.array([5.0, 5.0, 5.0, 20.0]))
     assert (found["anomaly"][[1, 2]] > 3).all() and found["anomaly"][3] == pytest.approx(15)
     assert found["typicality"][0] == pytest.approx(-math.sqrt(8))
-    missing = scores.of(odd, np.array([np.nan] * 4))["anomaly"]
+    missing = scores.of(odd, others, np.array([np.nan] * 4))["anomaly"]
     assert np.isfinite(missing).all() and missing[3] < 3
     assert Scale(1.0, 0.0).place(np.array([1.0, 2.0])).tolist() == [0, 0]
 
