@@ -1,10 +1,11 @@
 """Disentanglement scores: the golden table of latent-science §6, and equality with the published definitions anywhere else.
 
-The table is one draw with an unknown seed, and so is ours; a tolerance leaves room for both. Chosen by hand, they were held
-against what other seeds give: MIG, continuous SAP, modularity and IRS over 36 draws, discrete SAP, FactorVAE and β-VAE over 12.
-Most are one to three times three standard deviations. Discrete SAP has only two (.06; a seed in ten misses it), MIG of the
-identity misses by 2e-4 at some seeds, and DCI was not sampled: its trees take too long. What a score is does not rest on them:
-each equals its definition to 1e-12 on any representation.
+The table is one draw. Ours, default_rng(3) with the factors first and the noise after them, gives MIG, continuous SAP,
+modularity and IRS of all five representations to the digits that the table has, so these are held to half a unit of the last
+one. Discrete SAP did not give its digits in some forty ways to draw training and test rows; FactorVAE, β-VAE and DCI come near
+as drawn here. Their tolerances leave room for another draw, and were held against what 12 seeds give (DCI was not sampled: its
+trees take too long). Discrete SAP has only two standard deviations (.06; a seed in ten misses it). What a score is does not rest
+on them: each equals its definition to 1e-12 on any representation.
 """
 
 from dataclasses import dataclass
@@ -29,26 +30,19 @@ from tests.stages.scores.representations import KINDS, SIZES, Drawn, rows, stand
 
 VOTES = (1500, 800)
 TABLE = {  # representation: ((score, tolerance), …) of MIG, SAP continuous, SAP discrete, D, C, modularity, IRS, Factor, β
-    "identity": ((0.999, 1e-3), (1, 2e-3), (0.611, 0.06), (1, 1e-3), (1, 1e-3), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
+    "identity": ((0.999, 5e-4), (1, 1e-3), (0.611, 0.06), (1, 1e-3), (1, 1e-3), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
     "twice": ((0, 1e-12), (0, 1e-12), (0, 0), (1, 1e-3), (0.674, 0.012), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
     "constant": (
-        (0.999, 1e-3),
-        (1, 2e-3),
-        (0.611, 0.06),
-        (1, 1e-3),
-        (1, 1e-3),
-        (0.8, 1e-3),
-        (1, 1e-12),
-        (1, 0),
-        (1, 0),
+        *((0.999, 5e-4), (1, 1e-3), (0.611, 0.06), (1, 1e-3), (1, 1e-3)),
+        *((0.8, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
     ),
     "rotated": (
-        *((0.498, 1e-3), (0.502, 0.02), (0.269, 0.06), (0.753, 0.005), (0.755, 0.005)),
-        *((0.895, 1e-3), (0.731, 0.009), (0.731, 0.06), (0.791, 0.06)),
+        *((0.498, 5e-4), (0.502, 5e-4), (0.269, 0.06), (0.753, 0.005), (0.755, 0.005)),
+        *((0.895, 5e-4), (0.731, 5e-4), (0.731, 0.06), (0.791, 0.06)),
     ),
     "noise": (
-        *((0.001, 2e-3), (0, 2e-3), (0.003, 0.01), (0.001, 0.002), (0.001, 0.002)),
-        *((0.59, 0.22), (0.31, 0.08), (0.23, 0.06), (0.25, 0.06)),
+        *((0.001, 5e-4), (0, 5e-4), (0.003, 0.01), (0.001, 0.002), (0.001, 0.002)),
+        *((0.59, 0.005), (0.31, 0.005), (0.23, 0.06), (0.25, 0.06)),
     ),
 }
 
