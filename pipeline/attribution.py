@@ -26,9 +26,10 @@ from stages.attributes import Column
 from stages.evaluation.attribution import both_kinds
 from stages.evaluation.design import Design
 from stages.evaluation.effects import Effects
+from stages.evaluation.on_labels import fits
 from stages.evaluation.originals import Originals, Scored
 from stages.evaluation.refits import MAX_DIM, Refit, Refits, gradient
-from stages.evaluation.response import NO_LABEL, ScorerResponse
+from stages.evaluation.response import NO_LABEL, TOO_MANY_LABELS, ScorerResponse
 from stages.row_hash import fractions, hash_ids
 
 BATCH_ROWS = 64
@@ -81,9 +82,11 @@ def evidence(
     if readout is not None and asked:
         parts.append(readout.coefficients[list(columns)])
     response = ScorerResponse.none(NO_LABEL, "fewer than two scores have a label of their name")
-    refits = None
+    refits, count = None, len(columns)
+    if (parts or asked) and not fits(count, 2 * count, replicates=design.replicates):
+        reason = f"{count} labels under {design.replicates} replicates are more than is kept: evaluate fewer at a time"
+        return Evidence(None, ScorerResponse.none(TOO_MANY_LABELS, reason))
     if parts:
-        count = len(columns)
         stage = Refit(
             tuple(columns.values()),
             np.concatenate(parts),

@@ -6,7 +6,6 @@ the difference of means and the least squares of every x on the labels, for ever
 
 import numpy as np
 
-from schemas.errors import JobError
 from stages.attributes import Floats
 from stages.bootstrap import poisson_weights
 from stages.row_hash import Hashes
@@ -16,13 +15,14 @@ MAX_SUMS = 2**25
 """Most numbers in a state (256 MiB)."""
 
 
+def fits(labels: int, numbers: int, *, replicates: int) -> bool:
+    """Whether the sums are small enough to be kept."""
+    return (1 + replicates) * (1 + labels) * (1 + labels + numbers) <= MAX_SUMS
+
+
 def empty_sums(labels: int, numbers: int, *, replicates: int) -> Floats:
-    """No rows yet. Raises JobError when the sums would not fit."""
-    shape = (1 + replicates, 1 + labels, 1 + labels + numbers)
-    if (size := int(np.prod(shape))) > MAX_SUMS:
-        fix = "evaluate fewer attributes at a time, or use fewer replicates"
-        raise JobError.one("replicates", replicates, f"the labels' sums would hold {size:,} numbers.", fix)
-    return np.zeros(shape)
+    """No rows yet."""
+    return np.zeros((1 + replicates, 1 + labels, 1 + labels + numbers))
 
 
 def add_rows(state: Floats, values: Floats, numbers: Floats, groups: Hashes, *, seed: int) -> None:

@@ -30,6 +30,7 @@ COLLINEAR_LABELS = "collinear_labels"
 ILL_CONDITIONED = "ill_conditioned"
 UNSEEN = "unseen"
 NO_LABEL = "no_label"
+TOO_MANY_LABELS = "too_many_labels"
 
 
 @dataclass(frozen=True, eq=False)

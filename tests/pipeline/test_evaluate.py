@@ -138,6 +138,16 @@ def test_a_scorer_of_ones_own_is_told_from_the_model_by_untouched_originals(fold
     assert "the scorer's own leaks are in it" in none["leak_model", "bright", "round"]["message"]
 
 
+def test_more_labels_than_are_kept_cost_the_blame_and_nothing_else(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.evaluation.on_labels.MAX_SUMS", 1000)
+    found = measured(folder, tmp_path, {"directions": ["bright", "plain.bright", "round"], "strengths": [1]})
+    assert found["leak_scorer", "bright", "round"]["status"] == "too_many_labels"
+    assert found["leak_model", "bright", "round"]["value"] is not None
+    assert found["effect", "bright", "bright"]["status"] == "ok"
+
+
 def test_edited_pictures_are_held_against_the_unedited_ones(folder: Path, tmp_path: Path) -> None:
     step = {"directions": ["bright"], "strengths": [1, 4], "extractor_options": {"cells": 2}}
     found = measured(folder, tmp_path, step)
