@@ -26,7 +26,8 @@ What this rests on, and the report says it too:
 - With `reencode` the original's score is read from its stored latent. A readout fitted on correlated labels borrows from the
   others what it cannot read itself, S = Σyy⁻¹Σyz Σzz⁻¹Σzy as a regression: that is its leak, and is found. What an encoder
   takes back of its own decoder's faults it never shows: no part has that. For a linear codec that brings pictures back
-  exactly, R of the balanced direction is S itself, and the model's part is 0: it ties nothing that the data does not.
+  exactly, R of the balanced direction is S itself, and the model's part is 0: it ties nothing that the data does not. S is of the
+  rows that the readout was fitted on, as directions are: what both owe to chance they share.
 
 Without S the last two parts cannot be told apart: `leak_model` is then both, and says so. Measured in σ of the scores;
 `in_score_units` in the detail is free of that unit and of its noise. Every part has its interval from the same bootstrap
