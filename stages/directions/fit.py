@@ -170,6 +170,8 @@ def _least_squares(step: FitStep, columns: tuple[Column, ...], dim: int) -> Pass
 
     everything = together.latents_only().merged(state.incomplete)
     fitted = Fitted(columns, estimates(together), estimates(train), everything, state.non_finite)
+    fitted.label_means = np.zeros(len(columns))
+    fitted.label_means[list(members)] = together.y_mean
     if full and len(members) == len(columns) and state.incomplete.n == 0:
         fitted.spreads = [in_sample(together, e, i, columns[i], step.confidence) for i, e in enumerate(fitted.stored)]
     return fitted
@@ -179,9 +181,11 @@ def _pairwise(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
     state: Paired = yield PairwisePass(columns, dim, step.holdout)
     train, held_out = state.folds
     l2 = step.l2 or 0.0
-    stored = pairwise_least_squares(train.merged(held_out), state.counts, columns, l2=l2)
+    together = train.merged(held_out)
+    stored = pairwise_least_squares(together, state.counts, columns, l2=l2)
     trial = pairwise_least_squares(train, state.training, columns, l2=l2) if step.holdout else stored
-    return Fitted(columns, stored, trial, state.everything, state.non_finite)
+    means = np.diagonal(together.mean).copy()
+    return Fitted(columns, stored, trial, state.everything, state.non_finite, label_means=means)
 
 
 # ----------------------------------------------------------------------------------------------- logistic regression

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from stages.attributes import Column
+from stages.attributes import Column, Floats
 from stages.directions.cells import Key
 from stages.directions.direction import Estimate
 from stages.directions.linearised import Linearised
@@ -31,3 +31,5 @@ class Fitted:
     controls: tuple[str, ...] = ()
     cells: tuple[Key, ...] = ()
     linearised: list[Linearised | str | None] = field(default_factory=list)
+    label_means: Floats | None = None
+    """Least squares: by column, 0 where there is none. Labels such as years or times lie far from 0."""

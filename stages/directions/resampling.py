@@ -82,8 +82,10 @@ def _method(step: FitStep, fitted: Fitted) -> Method:
         case "balanced_mean_difference":
             return WeightedCells(Places(columns, fitted.controls, fitted.cells), centre)
         case "ols":
+            assert fitted.label_means is not None
             l2, by_pairs = step.l2 or 0.0, step.missing == "pairwise"
-            return regressed(columns, fitted.stored, centre, l2=l2, pairwise=by_pairs)
+            about = np.array([0.0 if c.binary else m for c, m in zip(columns, fitted.label_means, strict=True)])
+            return regressed(columns, fitted.stored, centre, about, l2=l2, pairwise=by_pairs)
         case _:
             filters = OneStep(columns, fitted.linearised)
             return WeightedPatterns(filters, centre, len(columns)) if step.pattern else filters

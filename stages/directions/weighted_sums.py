@@ -125,10 +125,13 @@ def _classes(block: Block) -> Floats:
 
 
 def regressed(
-    columns: tuple[Column, ...], stored: Sequence[Estimate], centre: Floats, *, l2: float, pairwise: bool
+    columns: tuple[Column, ...], stored: Sequence[Estimate], centre: Floats, about: Floats, *, l2: float, pairwise: bool
 ) -> WeightedSums:
-    """Forward least squares of the columns that have an estimate."""
+    """Forward least squares of the columns that have an estimate. `about` (columns,) is taken from the labels: plain sums of
+    labels that lie far from 0 have no digits left for their deviations.
+    """
     members = tuple(i for i, e in enumerate(stored) if e.coefficients is not None)
+    centred = about[list(members)]
     chosen = [columns[m] for m in members]
 
     def by_column(estimates: Sequence[Estimate]) -> list[Floats | None]:
@@ -147,20 +150,20 @@ def regressed(
         return by_column(pairwise_least_squares(pairs, counts, chosen, l2=l2))
 
     if pairwise:
-        return WeightedSums(columns, partial(_known_labels, members), 2 * len(members), centre, by_pairs)
-    return WeightedSums(columns, partial(_complete_labels, members), 1 + len(members), centre, complete)
+        return WeightedSums(columns, partial(_known_labels, members, centred), 2 * len(members), centre, by_pairs)
+    return WeightedSums(columns, partial(_complete_labels, members, centred), 1 + len(members), centre, complete)
 
 
-def _complete_labels(members: Sequence[int], block: Block) -> Floats:
+def _complete_labels(members: Sequence[int], about: Floats, block: Block) -> Floats:
     """(rows, 1 + members): 1 and the labels of rows that know them all, 0 of the others."""
     complete = block.known[:, list(members)].all(axis=1, keepdims=True)
-    return np.hstack([complete, block.values[:, list(members)] * complete])
+    return np.hstack([complete, (block.values[:, list(members)] - about) * complete])
 
 
-def _known_labels(members: Sequence[int], block: Block) -> Floats:
+def _known_labels(members: Sequence[int], about: Floats, block: Block) -> Floats:
     """(rows, 2·members): which labels a row knows, and their values."""
     known = block.known[:, list(members)]
-    return np.hstack([known, block.values[:, list(members)] * known])
+    return np.hstack([known, (block.values[:, list(members)] - about) * known])
 
 
 def _moments(ff: Floats, fz: Floats) -> Moments:

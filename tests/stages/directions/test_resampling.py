@@ -67,6 +67,22 @@ def test_auc_and_separation_are_those_of_weighted_held_out_rows() -> None:
     assert width == pytest.approx(plain.separation_high - plain.separation_low, rel=0.25)
 
 
+@pytest.mark.parametrize("missing", ["complete", "pairwise"])
+def test_intervals_of_labels_far_from_zero_are_those_of_the_labels(missing: str) -> None:
+    """Years, and times in seconds: to add the same to every label changes no direction and no interval."""
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((300, 5)).astype(np.float32)
+    age, glasses = 2 * latents[:, 0] + rng.standard_normal(300), rng.random(300) < 0.5
+    types: dict[str, LabelType] = {"age": "float", "glasses": "bool"}
+    asked = step(estimator="ols", missing=missing, holdout=0.0, bootstrap=40)
+    found = []
+    for offset in (0.0, 1e6, 1.7e9):
+        labels = {"age": [*(np.round(age, 3) + offset)], "glasses": glasses}
+        found.append(angle(directions(asked, types, batch_of(latents, labels))["age"]))
+    for far in found[1:]:
+        assert (far.value, far.low, far.high) == pytest.approx((found[0].value, found[0].low, found[0].high), rel=1e-4)
+
+
 def grouped_data(rng: np.random.Generator, groups: int, size: int, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a group have the same label and nearly the same latent."""
     y = np.arange(groups) % 2 == 0
