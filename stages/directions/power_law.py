@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 NO_SIGNAL = "no_signal"
+NO_SPREAD = "no_spread"
 MAX_GAP = 0.05
 """A measured cosine further than this from the law's is worth a word."""
 

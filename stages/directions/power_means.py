@@ -20,7 +20,7 @@ from stages.attributes import Column, Floats
 from stages.directions.auc import normal_quantile
 from stages.directions.closed_forms import class_status
 from stages.directions.direction import Evidence, FitStatus
-from stages.directions.power_law import NO_SIGNAL, Check, Plan, labels_needed, predicted_cosine, told
+from stages.directions.power_law import NO_SIGNAL, NO_SPREAD, Check, Plan, labels_needed, predicted_cosine, told
 from stages.directions.scoring import NEGATIVE, POSITIVE, Scores, Scoring
 from stages.moments import GroupMoments
 from stages.row_hash import salted
@@ -84,6 +84,9 @@ def plan_means(column: Column, *, dim: int, cosine: float, confidence: float = 0
         return plan
     if not everything.difference.any():
         return replace(plan, status=str(FitStatus.ZERO_NORM), message="both classes have the same mean")
+    if not everything.trace.any():
+        one = "the rows of each class are all alike, so one label of each gives the direction exactly"
+        return replace(plan, status=NO_SPREAD, message=one)
     checks = tuple(_checks(buckets, everything))
     if everything.signal <= 0:
         return replace(plan, status=NO_SIGNAL, message=_chance(plan, everything), checks=checks)
@@ -198,7 +201,7 @@ def _chance(plan: Plan, everything: _Classes) -> str:
 def _interval(buckets: _Buckets, everything: _Classes, plan: Plan) -> tuple[int | None, int | None]:
     """Labels per class from a delete-one-bucket jackknife of signal ÷ noise of one label a class, which is near normal."""
     rest = [buckets.pick(np.arange(BUCKETS) != b) for b in range(BUCKETS)]
-    if any(left.n.min() < 2 for left in rest):
+    if any(left.n.min() < 2 or not left.trace.any() for left in rest):
         return None, None
     ratios = np.array([left.signal / left.trace.sum() for left in rest])
     error = math.sqrt((BUCKETS - 1) / BUCKETS * float(((ratios - ratios.mean()) ** 2).sum()))

@@ -130,6 +130,12 @@ def test_what_cannot_be_planned_has_a_status(y: list, status: str) -> None:
     assert (found.status, found.per_class, found.checks) == (status, None, ())
 
 
+def test_classes_without_spread_have_a_status() -> None:
+    points = np.repeat([[0.0, 0, 0], [1, 2, 3]], 20, axis=0)
+    found = plan(points, np.arange(40) >= 20)
+    assert (found.status, found.per_class) == ("no_spread", None) and "one label of each" in found.message
+
+
 def test_equal_means_and_bad_rows() -> None:
     latents = np.repeat(np.random.default_rng(0).standard_normal((8, 3)), 2, axis=0)
     assert plan(latents, [True, False] * 8).status == "zero_norm"
