@@ -5,7 +5,7 @@ stored all the same, without a vector and with the reason, so whoever asks for o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +84,9 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
         status=found.status,
         message=found.message,
     )
-    store_measurements(step, ctx, [about, *found.measurements, *measured], version=version)
+    said = f"each image's own: column {cosine_name(step)}" if column.urls else ""
+    listed = [replace(m, message=said) if m.metric == "row_cosine" else m for m in found.measurements]
+    store_measurements(step, ctx, [about, *listed, *measured], version=version)
     ctx.progress(step, computed=pairs.rows, committed=pairs.rows, failed=0, total=pairs.rows)
     if found.message:
         ctx.notice(f"{step.name}: {found.status}, {found.message}")

@@ -75,7 +75,8 @@ def _questions(by: dict[str, Measurement]) -> Markup:
         name = tag("th", question, tag("small", meaning), scope="row")
         bounds = interval(m.low, m.high, 3)
         limit = "" if m.threshold is None else f"at most {plain(m.threshold)}"
-        note = tag("span", m.message, class_="note") if m.message else None
+        said = tag("small", m.message) if m.status == OK else tag("span", m.message, class_="note")
+        note = said if m.message else None
         value = m.status.replace("_", " ") if m.value is None else plain(m.value)
         cells = [(value, "value"), (bounds, "interval"), (limit, "allowed"), ("" if m.n is None else count(m.n), "n")]
         body.append(tag("tr", name, [tag("td", text, data_label=label) for text, label in cells], tag("td", note)))

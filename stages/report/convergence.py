@@ -24,8 +24,8 @@ def _said(by: dict[str, Measurement]) -> list[Markup]:
     if settled is not None and settled.value is not None:
         n = settled.n or 0
         done = round(settled.value * n)
-        words = f"{count(done)} of {count(n)} paths converged"
-        said.append(tag("b", words if settled.status == OK else f"Only {words}"))
+        words = f"{count(done)} of {count(n)} paths converged" if done else f"None of {count(n)} paths converged"
+        said.append(tag("b", words if settled.status == OK or not done else f"Only {words}"))
         if settled.status != OK:
             said.append(tag("span", settled.message, class_="note"))
     if kept is not None and kept.value is not None:
@@ -60,4 +60,5 @@ def _numbers(by: dict[str, Measurement]) -> Markup | None:
 
 def _definitions() -> Markup:
     entries = [tag("div", tag("dt", name), tag("dd", text)) for name, text in FORMULAS]
-    return tag("details", tag("summary", "How each number is defined"), tag("dl", entries, class_="definitions"))
+    listed = tag("details", tag("summary", "How each number is defined"), tag("dl", entries, class_="definitions"))
+    return tag("div", listed, class_="card pad")

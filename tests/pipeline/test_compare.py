@@ -69,6 +69,8 @@ def test_directions_follow_a_turned_codec(folder: Path, tmp_path: Path, old: str
     }
     by = {(r["metric"], r["subject"]): r for r in rows(tmp_path, "measurements")}
     assert by["row_cosine", ""]["value"] == pytest.approx(1, abs=1e-5)
+    assert by["row_cosine", ""]["message"] == "each image's own: column compare_cosine"
+    assert all(by[m, ""]["low"] <= by[m, ""]["high"] for m in ("cka", "latent_fid", "latent_fid_aligned"))
     assert by["cka", ""]["value"] == pytest.approx(1, abs=1e-6)
     assert by["disparity", ""]["value"] == pytest.approx(0, abs=1e-6)
     assert by["ported_agreement", "ported.bright"]["value"] == pytest.approx(1, abs=1e-6)

@@ -83,7 +83,7 @@ def test_a_geodesic_reports_its_convergence_with_its_pictures(tmp_path: Path) ->
         assert (row["flags"] == ["not_converged"]) is not report["converged"]
         assert report["energy"] <= report["straight_energy"]
     page = (tmp_path / "r.html").read_text()
-    assert "Only 0 of 2 paths converged" in page and ">2 of 2 paths converged" in page
+    assert "None of 2 paths converged" in page and ">2 of 2 paths converged" in page
     assert "; 1 iterations" in page and "not converged" in page and "The path on which the decoded pictures" in page
     again = run(tmp_path, {**geodesics, "name": "good"}, {**geodesics, "name": "short", "iterations": 1}, codec=SPHERE)
     assert again.steps["render"]["written"] == 0, "the same geodesic is the same picture"
