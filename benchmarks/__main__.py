@@ -3,7 +3,19 @@
 import subprocess
 import sys
 
-ALL = ("encode", "fit", "one_pass", "components", "query", "resume", "driver_memory", "render", "diagnose", "evaluate")
+ALL = (
+    "encode",
+    "fit",
+    "one_pass",
+    "components",
+    "sefa",
+    "query",
+    "resume",
+    "driver_memory",
+    "render",
+    "diagnose",
+    "evaluate",
+)
 
 
 def main() -> int:

@@ -45,7 +45,7 @@ def test_a_planted_spectrum_comes_back_sorted_and_exact_in_a_second() -> None:
     np.testing.assert_allclose(found.values, np.array(counts)[order], rtol=1e-12)
     np.testing.assert_allclose(found.vectors, signed(axes[order]), atol=1e-12)
     assert matrix.shape == (512, 6560)
-    assert spent < 10  # generous: on one quiet core it takes a third of a second
+    assert spent < 10  # generous, since machines are busy; benchmarks/sefa.py holds the second
 
 
 def test_columns_of_zeros_count_for_nothing() -> None:
