@@ -18,12 +18,14 @@ INKS = 4
 def line_chart(chart: LineChart) -> Markup:
     """Curves with axes, grid and legend; nothing when no point is finite."""
     curves = [
-        Curve(c.name, tuple(p for p in c.points if math.isfinite(p[0]) and math.isfinite(p[1]))) for c in chart.curves
+        Curve(c.name, tuple(p for p in c.points if math.isfinite(p[0]) and math.isfinite(p[1])), c.band)
+        for c in chart.curves
     ]
     points = [p for c in curves for p in c.points]
     if not points:
         return Markup("")
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs = [p[0] for p in points]
+    ys = [*(p[1] for p in points), *(y for c in curves for _, *ends in c.band for y in ends)]
     x_low, x_high = min(xs), max(xs)
     rows = ticks(min(ys), max(ys), about=6)
     columns = [t for t in ticks(x_low, x_high) if x_low <= t <= x_high]
@@ -37,6 +39,7 @@ def line_chart(chart: LineChart) -> Markup:
     drawing = tag(
         "svg",
         [_rule(up(y)) for y in rows],
+        [_band(c, i, across, up) for i, c in enumerate(curves) if c.band],
         [_curve(c, i, across, up) for i, c in enumerate(curves)],
         viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}",
         preserveAspectRatio="none",
@@ -163,8 +166,18 @@ def _rule(up: float) -> Markup:
     return tag("line", x1=0, x2=f"{WIDTH:g}", y1=y, y2=y, class_="rule", vector_effect="non-scaling-stroke")
 
 
+def _band(curve: Curve, number: int, across: Scale, up: Scale) -> Markup:
+    there = [(x, high) for x, _, high in curve.band]
+    back = [(x, low) for x, low, _ in reversed(curve.band)]
+    return tag("polygon", points=_places([*there, *back], across, up), class_=f"band ink{number % INKS}")
+
+
+def _places(points: Sequence[tuple[float, float]], across: Scale, up: Scale) -> str:
+    return " ".join(f"{WIDTH * across(x) / 100:.1f},{HEIGHT * (1 - up(y) / 100):.1f}" for x, y in points)
+
+
 def _curve(curve: Curve, number: int, across: Scale, up: Scale) -> Markup:
-    points = " ".join(f"{WIDTH * across(x) / 100:.1f},{HEIGHT * (1 - up(y) / 100):.1f}" for x, y in curve.points)
+    points = _places(curve.points, across, up)
     return tag("polyline", points=points, class_=f"curve ink{number % INKS}", vector_effect="non-scaling-stroke")
 
 

@@ -123,10 +123,11 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of (x, y) points, x ascending; points that are not finite are left out."""
+    """A line of (x, y) points, x ascending; points that are not finite are left out. `band`: (x, low, high), the interval drawn behind."""
 
     name: str
     points: tuple[tuple[float, float], ...]
+    band: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)

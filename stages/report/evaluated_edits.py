@@ -74,7 +74,12 @@ def curves(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Markup 
             unit = found["effect", edit, ranked[0]].unit.removeprefix("σ a ")
             charts.append(
                 line_chart(
-                    LineChart(f"Along {edit}", f"strength, in {_plural(unit)}", "change of the scores, σ", tuple(drawn))
+                    LineChart(
+                        f"Along {edit}",
+                        f"strength, in {_plural(unit)}",
+                        "change in σ, with interval,",
+                        tuple(drawn),
+                    )
                 )
             )
     return tag("div", charts, class_="card pad charts") if charts else None
@@ -85,7 +90,14 @@ def _curve(m: Measurement) -> Curve:
     points = [
         (s, v) for s, v in zip(detail.get("strengths", ()), detail.get("curve", ()), strict=True) if v is not None
     ]
-    return Curve(m.target, tuple(sorted([*points, (0.0, 0.0)]) if points else ()))
+    ends = zip(*(detail.get(k, ()) for k in ("strengths", "low", "high")), strict=True)
+    band = [(s, low, high) for s, low, high in ends if low is not None and high is not None]
+    zero = (0.0, 0.0, 0.0)
+    return Curve(
+        m.target,
+        tuple(sorted([*points, zero[:2]]) if points else ()),
+        tuple(sorted([*band, zero])) if len(band) == len(points) > 0 else (),
+    )
 
 
 def _plural(unit: str) -> str:

@@ -1,5 +1,6 @@
 """The report's sections of evaluate and compare: sentences a reader needs, every status drawn, nothing unescaped."""
 
+import json
 import re
 
 import numpy as np
@@ -21,6 +22,7 @@ from stages.evaluation.response import ScorerResponse
 from stages.evaluation.slices import slices
 from stages.report.data import Measured
 from stages.report.evaluate import evaluate
+from stages.report.evaluated_edits import curves
 from stages.report.evaluated_slices import where_it_works
 from stages.report.measured import measured
 from stages.row_hash import hash_ids
@@ -163,3 +165,22 @@ def test_a_score_that_tells_nothing_is_said_beside_its_effect() -> None:
     )
     assert "The score of old tells nothing." in evaluate([effect, blind])
     assert "tells nothing" not in evaluate([effect])
+
+
+def test_curves_carry_their_intervals_and_pass_through_zero() -> None:
+    told = {
+        "own": True,
+        "strengths": [-1, 1, 2],
+        "curve": [-1.0, 1.0, 1.5],
+        "low": [-1.2, 0.9, 1.0],
+        "high": [-0.8, 1.1, 2.0],
+    }
+    made = Measurement("effect", 0.9, "a", "a", 0.8, 1.0, 40, "σ a σ of strength", detail=json.dumps(told))
+    page = curves({("effect", "a", "a"): made}, ["a"], ["a"])
+    assert page is not None
+    (band,) = re.findall(r'<polygon points="([^"]+)" class="band ink0"', page)
+    corners = [tuple(map(float, p.split(","))) for p in band.split()]
+    assert len(corners) == 8 and corners[1] == corners[6], "no interval at strength 0"
+    assert corners[0][1] < corners[7][1] and corners[3][1] < corners[4][1], "the upper end lies above"
+    few = Measurement("effect", 0.9, "a", "a", detail=json.dumps(told | {"low": [None] * 3, "high": [None] * 3}))
+    assert "polygon" not in curves({("effect", "a", "a"): few}, ["a"], ["a"])
