@@ -46,7 +46,19 @@ def measured(folder: Path, out: Path, executor: Executor) -> dict[tuple[str, ...
         job_data(folder, out / "store", steps=[ENCODE, FIT, PLAIN, EVALUATE, JUDGED, COMPARE], allow_code=True)
     )
     run_job(job, report=lambda event: None, executor=executor)
-    rows = [r for b in Store.open(job.store).measurements().scan() for r in b.to_pylist()]
+    store = Store.open(job.store)
+    entry = store.current("shapes")
+    assert entry is not None
+    cosines = store.table(entry.table).scan(["id", "compare_cosine"], version=entry.version)
+    rows = [r for b in store.measurements().scan() for r in b.to_pylist()]
+    found = [r for b in cosines for r in b.to_pylist()]
+    rows += [
+        {"step": "column", "metric": r["id"], "value": r["compare_cosine"]}
+        | dict.fromkeys(("subject", "target", "status", "message"), "")
+        | {"n": 1, "low": None, "high": None}
+        for r in found
+    ]
+    assert len(found) == 90 and None not in [r["compare_cosine"] for r in found]
     return {(r["step"], r["metric"], r["subject"], r["target"]): r for r in rows}
 
 
@@ -57,7 +69,7 @@ def test_ray_equals_local(
     mine = measured(folder, tmp_path_factory.mktemp("local"), local)
     other = measured(folder, tmp_path_factory.mktemp("ray"), ray_executor(workers=2))
     assert mine.keys() == other.keys()
-    assert {key[0] for key in mine} == {"evaluate", "judged", "compare"}
+    assert {key[0] for key in mine} == {"evaluate", "judged", "compare", "column"}
     for key, row in mine.items():
         assert (row["status"], row["n"], row["message"]) == (
             other[key]["status"],
