@@ -17,6 +17,7 @@ from stages.moments import GroupMoments, Moments
 
 COLLINEAR_EIGENVALUE = 1e-10
 """Eigenvalues of the labels' correlation matrix below this share of the largest count as zero."""
+COLLINEAR_FIX = "its labels follow from those of the other fitted attributes; leave one of them out, or set l2 above 0"
 HIGH_VIF = 10.0
 """Variance inflation above this is worth a word."""
 
@@ -195,8 +196,7 @@ def _solve(moments: Moments, members: list[int], l2: float) -> _Solved:
 
 def _row(moments: Moments, evidence: Evidence, solved: _Solved, at: int, i: int) -> Estimate:
     if solved.collinear[at]:
-        fix = "its labels follow from those of the other fitted attributes; leave one of them out, or set l2 above 0"
-        return Estimate(FitStatus.COLLINEAR, evidence, fix)
+        return Estimate(FitStatus.COLLINEAR, evidence, COLLINEAR_FIX)
     coefficients = solved.rows[at]
     vif = float(solved.inflation[at])
     return Estimate(

@@ -15,7 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.attributes import Column, Floats, LabelCounts
-from stages.directions.closed_forms import COLLINEAR_EIGENVALUE, class_evidence, hopeless_estimate, regressions
+from stages.directions.closed_forms import (
+    COLLINEAR_EIGENVALUE,
+    COLLINEAR_FIX,
+    class_evidence,
+    hopeless_estimate,
+    regressions,
+)
 from stages.directions.direction import Estimate, Evidence, FitStatus
 from stages.moments import Moments
 from stages.rows import read_blocks
@@ -155,17 +161,25 @@ def _solved(
     deviation = np.sqrt(np.diagonal(covariance))
     correlation = covariance / np.outer(deviation, deviation) + np.diag(l2 / own / deviation**2)
     values, vectors = np.linalg.eigh(correlation)
-    if values[0] <= COLLINEAR_EIGENVALUE * values[-1]:
+    nothing = COLLINEAR_EIGENVALUE * values[-1]
+    if values[0] < -nothing:
         reason = (
             "the pairs' correlations are not positive definite: labels follow from one another, or rows differ too much"
         )
         fix = f"{reason}; set l2 above 0, or missing: complete"
         return {i: Estimate(FitStatus.COLLINEAR, evidence[i], fix) for i in targets}
-    inverse = (vectors / values) @ vectors.T
+    kept = values > nothing
+    collinear = (vectors[:, ~kept] ** 2).sum(1) > COLLINEAR_EIGENVALUE
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     along = pairs.zy[members] / own[:, None] / deviation[:, None]
     rows = (inverse @ along) / deviation[:, None]
     said = "" if (n == n[0, 0]).all() else f"pairwise: {least} to {int(n.max())} rows a pair of labels"
-    return {i: _estimate(pairs, rows[members.index(i)], evidence[i], i, said) for i in targets}
+    return {
+        i: Estimate(FitStatus.COLLINEAR, evidence[i], COLLINEAR_FIX)
+        if collinear[members.index(i)]
+        else _estimate(pairs, rows[members.index(i)], evidence[i], i, said)
+        for i in targets
+    }
 
 
 def _estimate(pairs: Pairs, coefficients: Floats, evidence: Evidence, i: int, said: str) -> Estimate:

@@ -94,6 +94,20 @@ def test_pairs_that_make_no_covariance_are_refused() -> None:
     assert {d.status for d in directions(step(**PAIRWISE, l2=400.0), types, batch).values()} == {"ok"}
 
 
+def test_attributes_that_follow_from_each_other_are_named_and_the_others_kept() -> None:
+    """As with complete rows: the twins have no estimate, the others are fitted beside what the twins tell together."""
+    latents, labels = faces(600)
+    types = BOOLS | {"old": "bool"}
+    batch = batch_of(latents, labels | {"old": ~labels["young"]})
+    found, complete = directions(step(**PAIRWISE), types, batch), directions(step(), types, batch)
+    assert {name: d.status for name, d in found.items()} == {name: d.status for name, d in complete.items()}
+    assert (
+        found["young"].status == found["old"].status == "collinear" and "leave one of them out" in found["old"].message
+    )
+    for name in BOOLS.keys() - {"young"}:
+        np.testing.assert_allclose(coefficients(found[name]), coefficients(complete[name]), atol=1e-8)
+
+
 def test_statuses() -> None:
     latents, labels = faces(60)
     columns = {
