@@ -53,6 +53,10 @@ def project(step: ProjectStep, ctx: Context) -> dict[str, Any]:
         ctx.notice(f"{step.name}: {reason}; no map is drawn")
         return {"rows": found.n, "sampled": 0, "status": status}
     ids, groups = _sample(step, latents, clause, version, dim)
+    if step.by and not any(group is not None for group in groups.values()):
+        ctx.notice(
+            f"{step.name}: no row carries a value of `{step.by}`; the sample is not stratified, the map has one colour"
+        )
     sample, finite = finite_rows(latents.take(ids, ["latent"], version=version).column("latent"))
     ids, latent = [i for i, good in zip(ids, finite, strict=True) if good], sample[finite].astype(np.float64)
     axes = found.eigen.vectors[: found.eigen.rank]

@@ -62,6 +62,14 @@ def test_umap_in_a_job(tmp_path: Path) -> None:
     assert rows["map_umap_2"].null_count == 0 and rows["map_pca_1"].null_count == 0
 
 
+def test_a_label_that_no_row_carries_is_told(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    (tmp_path / "labels.csv").write_text("\n".join([lines[0] + ",hat", *(line + "," for line in lines[1:])]))
+    said = run(tmp_path, {"stage": "project", "methods": ["pca"], "by": "hat"}).steps["project"]["notices"]
+    assert said == ["project: no row carries a value of `hat`; the sample is not stratified, the map has one colour"]
+
+
 def test_too_few_rows_are_a_status(tmp_path: Path) -> None:
     make_images(tmp_path, 6)
     result = run(tmp_path, {"stage": "project", "methods": ["pca", "tsne"]})
