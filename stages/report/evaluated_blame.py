@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
 from stages.report.charts import Signed, signed_map, size_whisker
-from stages.report.evaluated_edits import Found, facts
+from stages.report.evaluated_edits import Found, details, facts
 from stages.report.figures import count, interval, plain
 from stages.report.markup import Markup, tag
 
@@ -19,25 +19,34 @@ def together(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Marku
     scorer = [m for (metric, _, _), m in found.items() if metric == "scorer_leak"]
     if not labels and not cosines:
         return None
-    effects = [[Signed(found["effect", e, s].value, "", strong=True) for s in scores] for e in edits]
+    effects = [[_effect(found["effect", e, s]) for s in scores] for e in edits]
+    n = max((m.n or 0 for m in labels), default=0)
     parts = [
-        _square("Labels: which go together", labels, "correlation") if labels else None,
+        _square("Labels: which go together", labels, f"correlation, of {count(n)} images") if labels else None,
         _square("Directions: which point the same way", cosines, "cosine") if cosines else None,
         signed_map("Pictures: what moves with what", edits, scores, effects, note="effect, σ"),
         _scorer(scorer) if any(m.value is not None for m in scorer) else None,
     ]
     why = (
         "Correlated labels with orthogonal directions and clean pictures: the data is entangled, the model is not. Clean labels with "
-        "effects off the target: the model ties them together, unless the scorer takes one for the other."
+        "effects off the target: the model ties them together, unless the scorer takes one for the other. Pale: cannot be told from 0."
     )
     return tag("div", tag("div", parts, class_="triptych"), tag("p", why, class_="more"), class_="card pad")
 
 
 def _square(title: str, pairs: Sequence[Measurement], note: str) -> Markup:
     names = list(dict.fromkeys(name for m in pairs for name in (m.subject, m.target)))
-    value = {frozenset((m.subject, m.target)): m.value for m in pairs}
-    cells = [[Signed(value.get(frozenset((a, b)))) for b in names] for a in names]
+    by = {frozenset((m.subject, m.target)): _cell(m) for m in pairs}
+    cells = [[by.get(frozenset((a, b)), Signed(None)) for b in names] for a in names]
     return signed_map(title, names, names, cells, note=note, deepest=1.0)
+
+
+def _cell(m: Measurement) -> Signed:
+    return Signed(m.value, interval(m.low, m.high), strong=not _around_zero(m))
+
+
+def _effect(m: Measurement) -> Signed:
+    return Signed(m.value, strong=bool(details(m).get("real")))
 
 
 def _scorer(pairs: Sequence[Measurement]) -> Markup:

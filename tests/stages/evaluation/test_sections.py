@@ -22,6 +22,7 @@ from stages.evaluation.response import ScorerResponse
 from stages.evaluation.slices import slices
 from stages.report.data import Measured
 from stages.report.evaluate import evaluate
+from stages.report.evaluated_blame import together
 from stages.report.evaluated_edits import curves
 from stages.report.evaluated_slices import where_it_works
 from stages.report.measured import measured
@@ -184,3 +185,16 @@ def test_curves_carry_their_intervals_and_pass_through_zero() -> None:
     assert corners[0][1] < corners[7][1] and corners[3][1] < corners[4][1], "the upper end lies above"
     few = Measurement("effect", 0.9, "a", "a", detail=json.dumps(told | {"low": [None] * 3, "high": [None] * 3}))
     assert "polygon" not in curves({("effect", "a", "a"): few}, ["a"], ["a"])
+
+
+def test_labels_and_effects_that_may_be_nothing_are_pale() -> None:
+    rows = [
+        Measurement("label_correlation", 0.02, "a", "b", -0.1, 0.14, 200),
+        Measurement("label_correlation", 0.6, "a", "c", 0.5, 0.7, 200),
+        Measurement("effect", 0.9, "a", "a", detail='{"real": true}'),
+        Measurement("effect", 0.01, "a", "b", detail='{"real": false}'),
+    ]
+    page = together({(m.metric, m.subject, m.target): m for m in rows}, ["a"], ["a", "b"])
+    assert page is not None and "correlation, of 200 images" in page and "−0.10 – 0.14" in page
+    cells = re.findall(r'<td[^>]*class="([^"]*)"[^>]*>(?:<[^>]*>)*([−0-9.]+)', page)
+    assert {text for kind, text in cells if "pale" in kind} == {"0.02", "0.01"}
