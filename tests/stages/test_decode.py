@@ -33,6 +33,7 @@ def codes(latents: np.ndarray, *, null: tuple[int, ...] = (), space: str = "z") 
         "title": ["smiling"] * n,
         "strength": [1.0] * n,
         "unit": ["sigma"] * n,
+        "moved": [None] * n,
         "flags": [["clipped"] if i == 1 else [] for i in range(n)],
     }
     arrays = [
