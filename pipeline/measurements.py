@@ -38,6 +38,11 @@ def store_measurements(step: Step, ctx: Context, found: Iterable[Measurement], *
         ctx.store.measurements().upsert(pa.Table.from_pylist(rows, MEASUREMENTS))
 
 
+def left_out(count: int, reason: str, *, n: int) -> list[Measurement]:
+    """What `count` rows beside the `n` measured ones lacked, as a measurement with the status `reason`; none of no rows."""
+    return [Measurement("left_out", float(count), target=reason, n=n, status=reason)] if count else []
+
+
 def read_measurements(ctx: Context) -> dict[tuple[str, str], list[Measurement]]:
     """What the run's steps found: (step, stage) → measurements, in the order they were written."""
     table = ctx.store.measurements()

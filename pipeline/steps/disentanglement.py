@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.context import Context
-from pipeline.measurements import store_measurements
+from pipeline.measurements import left_out, store_measurements
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
 from schemas.measurements import OK
@@ -42,7 +42,8 @@ def disentanglement(step: DisentanglementStep, ctx: Context) -> dict[str, Any]:
     hashes = hash_ids(_whole(table.column("id")).take(pa.array(kept)))
     factors = read_factors(labels, kinds, bins=step.bins)
     found = list(measure_disentanglement(step, codes[kept], factors, hashes))
-    store_measurements(step, ctx, found, version=version)
+    bad = left_out(len(ids) - len(kept), "non_finite", n=len(kept))
+    store_measurements(step, ctx, [*found, *bad], version=version)
     ctx.progress(step, computed=len(kept), committed=len(found), failed=len(ids) - len(kept), total=len(ids))
     scores = [m for m in found if m.metric != "information"]
     return {

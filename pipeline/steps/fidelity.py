@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.code_set import CodeSet
 from pipeline.context import Context
-from pipeline.measurements import store_measurements
+from pipeline.measurements import left_out, store_measurements
 from pipeline.selection import selection_clause
 from pipeline.store.table import Table
 from schemas.errors import JobError
@@ -47,9 +47,9 @@ def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
         pairs = _pairs(step, latents, clause, version)
         lengths = ctx.executor.reduce(pairs, PathLengths(source, step.path_distance, step.path_distance_options))
         found.append(measure_path_length(np.sort(lengths), step.path_distance))
-    store_measurements(step, ctx, found, version=version)
-    ctx.progress(step, computed=total, committed=total, failed=state.left, total=total)
     pictures = sum(one.moments.n for one in state.sets.values())
+    store_measurements(step, ctx, [*found, *left_out(state.left, "not_made", n=pictures)], version=version)
+    ctx.progress(step, computed=total, committed=total, failed=state.left, total=total)
     sets = len(state.sets.keys() - {REFERENCE, LIKE})
     return {"rows": pictures, "sets": sets, "left_out": state.left, "extractor": step.extractor}
 

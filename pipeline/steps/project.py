@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.context import Context
-from pipeline.measurements import store_measurements
+from pipeline.measurements import left_out, store_measurements
 from pipeline.selection import selection_clause
 from pipeline.steps.fit import drive
 from pipeline.store.columns import Computed
@@ -70,7 +70,7 @@ def project(step: ProjectStep, ctx: Context) -> dict[str, Any]:
         Positions(str(step.name), found.mean, axes[:2], tuple(ids), {m: p for m, (p, _) in maps.items() if m != "pca"}),
     )
     told = [_told(step, m, maps[m], ids, groups, found) for m in step.methods]
-    store_measurements(step, ctx, told, version=version)
+    store_measurements(step, ctx, [*told, *left_out(found.non_finite, "non_finite", n=found.n)], version=version)
     ctx.publish()
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=0, total=splits.rows)
     trusted = {m: round(float(maps[m][1]), 4) for m in step.methods}

@@ -1,6 +1,6 @@
 """Sections for what steps measured. A stage that wants more than a table of numbers has its own module and a case here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from schemas.measurements import OK, Measurement
 from stages.report.compare import compare
@@ -12,7 +12,7 @@ from stages.report.disentanglement import disentanglement
 from stages.report.evaluate import evaluate
 from stages.report.fidelity import fidelity
 from stages.report.figures import interval, plain
-from stages.report.markup import Markup, tag
+from stages.report.markup import Markup, join, tag
 from stages.report.projection import projection
 
 
@@ -24,19 +24,27 @@ def measured(found: Measured) -> Markup:
         case "components":
             return components(found.measurements)
         case "disentanglement":
-            return disentanglement(found.measurements)
+            return _beside(disentanglement, found.measurements)
         case "evaluate":
             return evaluate(found.measurements)
         case "compare":
             return compare(found.measurements)
         case "fidelity":
-            return fidelity(found.measurements)
+            return _beside(fidelity, found.measurements)
         case "interpolate":
             return convergence(found.measurements)
         case "project":
-            return projection(found.measurements)
+            return _beside(projection, found.measurements)
         case _:
             return numbers(found.measurements)
+
+
+def _beside(section: Callable[[Sequence[Measurement]], Markup], rows: Sequence[Measurement]) -> Markup:
+    """A section of what was measured, and under it how many rows took no part."""
+    gone = [row for row in rows if row.metric == "left_out"]
+    told = [f"{plain(row.value or 0)} left out: {row.target.replace('_', ' ')}" for row in gone]
+    shown = section([row for row in rows if row.metric != "left_out"])
+    return join(shown, tag("p", "; ".join(told), class_="more")) if told else shown
 
 
 def numbers(rows: Sequence[Measurement]) -> Markup:

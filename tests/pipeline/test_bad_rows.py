@@ -64,6 +64,8 @@ def test_every_step_leaves_them_out_and_counts_them(folder: Path, stage: str) ->
     found = measured(folder, result)
     table = Store.open(str(folder / "store")).directions()
     made = [r for b in table.scan(where=f"run_id = '{result.run_id}'") for r in b.to_pylist()]
+    if stage in ("disentanglement", "project"):
+        assert [(m["value"], m["status"]) for m in found if m["metric"] == "left_out"] == [(len(BAD), "non_finite")]
     if stage in COUNTED:
         assert result.steps[stage][COUNTED[stage]] == len(BAD)
     elif stage == "fit":
@@ -73,6 +75,12 @@ def test_every_step_leaves_them_out_and_counts_them(folder: Path, stage: str) ->
     assert all(math.isfinite(v) for r in made for v in (*r["vector"], *r["mean"], r["sigma"]))
     numbers = [m[f] for m in found for f in ("value", "low", "high") if m[f] is not None]
     assert numbers and all(map(math.isfinite, numbers))
+
+
+def test_fidelity_leaves_them_out_of_the_reference_and_stores_how_many(folder: Path) -> None:
+    result = run(folder, {"stage": "sample", "count": 20, "method": "gaussian"}, {"stage": "fidelity", "neighbours": 3})
+    found = measured(folder, result)
+    assert [(m["value"], m["status"]) for m in found if m["metric"] == "left_out"] == [(len(BAD), "not_made")]
 
 
 def test_nearest_pairs_pass_them_over_and_say_so(folder: Path) -> None:

@@ -198,3 +198,10 @@ def test_labels_and_effects_that_may_be_nothing_are_pale() -> None:
     assert page is not None and "correlation, of 200 images" in page and "−0.10 – 0.14" in page
     cells = re.findall(r'<td[^>]*class="([^"]*)"[^>]*>(?:<[^>]*>)*([−0-9.]+)', page)
     assert {text for kind, text in cells if "pale" in kind} == {"0.02", "0.01"}
+
+
+@pytest.mark.parametrize("stage", ["fidelity", "disentanglement", "project"])
+def test_rows_that_took_no_part_are_told_under_the_section(stage: str) -> None:
+    gone = Measurement("left_out", 5, target="non_finite", n=60, status="non_finite")
+    assert "5 left out: non finite" in measured(Measured("x", stage, (gone,)))
+    assert "left out" not in measured(Measured("x", stage, ()))
