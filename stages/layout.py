@@ -68,7 +68,9 @@ def in_lines(frames: Sequence[Pixels | None], columns: int) -> list[Sequence[Pix
 
 
 def strength_labels(strengths: Sequence[float], unit: str) -> list[str]:
-    """Strengths as short ASCII: signed where zero is a middle (`+1.5`), plain along a path (`0.25`)."""
+    """Strengths as short ASCII: signed where zero is a middle (`+1.5`), plain along a path (`0.25`), `q0.05` for quantiles."""
+    if unit == "quantile":
+        return [f"q{s:.3g}" for s in strengths]
     return [f"{s:.3g}" if unit in UNSIGNED or s == 0 else f"{s:+.3g}" for s in strengths]
 
 

@@ -26,11 +26,12 @@ from schemas.steps import (
     TraverseStep,
     WalkStep,
 )
-from stages.code_sets.axes import CoordinateMoments, Direction, needs_moments
+from stages.code_sets.axes import CoordinateMoments, Direction, check_coordinate, needs_moments
 from stages.code_sets.edit import Edit
 from stages.code_sets.interpolate import Interpolate, interpolate_problems, needs_data_mean
 from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
 from stages.code_sets.parents import CodeStage
+from stages.code_sets.quantiles import CoordinateQuantiles, CoordinateSample
 from stages.code_sets.spread import CoordinateSpread, coordinate_moments
 from stages.code_sets.token_edits import TokenStep
 from stages.code_sets.token_paths import TokenPath
@@ -97,9 +98,9 @@ def _selection(step: CodeSetStep, ctx: Context, chosen: Chosen, latents: Table, 
 
 def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) -> CodeStage:
     directions = [resolve_direction(name, ctx) for name in step.directions]
-    moments = _moments(ctx, latents, version) if step.coordinates and needs_moments(step.unit, step.mode) else None
+    coordinates = _known_of(step.coordinates, step, ctx, latents, version)
     trust = trust_of(step.trust, str(step.name), ctx, latents, version)
-    return on_codec(Traverse(step, directions, ctx.codec.latent, coordinates=moments, trust=trust), ctx.codec)
+    return on_codec(Traverse(step, directions, ctx.codec.latent, coordinates=coordinates, trust=trust), ctx.codec)
 
 
 def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: int) -> CodeStage:
@@ -117,12 +118,24 @@ def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> CodeSta
     if step.tokens is not None:
         return on_codec(replacement_of(step, step.tokens, ctx, latents, version), ctx.codec)
     directions = [resolve_direction(c.direction, ctx) for c in step.changes if c.direction is not None]
-    coordinates = any(c.coordinate is not None for c in step.changes)
-    moments = _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
+    named = tuple(c.coordinate for c in step.changes if c.coordinate is not None)
+    coordinates = _known_of(named, step, ctx, latents, version)
     trust = trust_of(step.trust, str(step.name), ctx, latents, version)
     spec = ctx.codec.latent
-    edit = Edit(step, directions, spec, coordinates=moments, trust=trust)
+    edit = Edit(step, directions, spec, coordinates=coordinates, trust=trust)
     return on_codec(edit if spec.codebook is None else TokenStage(step, spec, TokenStep(step, spec, edit)), ctx.codec)
+
+
+def _known_of(
+    coordinates: tuple[int, ...], step: TraverseStep | EditStep, ctx: Context, latents: Table, version: int
+) -> CoordinateMoments | CoordinateQuantiles | None:
+    """What the step needs to know of the data's coordinates, in one pass; None where it needs nothing."""
+    if coordinates and step.unit == "quantile":
+        for j in coordinates:
+            check_coordinate(j, ctx.codec.latent, at=str(step.name))  # the plan did, unless a `train` step made the codec
+        splits = latents.splits(columns=["id", "latent"], version=version)
+        return CoordinateQuantiles.of(ctx.executor.reduce(splits, CoordinateSample(coordinates)), coordinates)
+    return _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
 
 
 def _moments(ctx: Context, latents: Table, version: int) -> CoordinateMoments:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.steps.base import SelectionStep
-from schemas.steps.codes import TraverseStep, TrustRegion, Unit
+from schemas.steps.codes import CoordinateUnit, TraverseStep, TrustRegion, Unit
 from schemas.steps.directions import ComponentEstimator, ComponentsStep, ComposeStep, Estimator, FitStep
 from schemas.steps.edits import AnalogyStep, Around, Change, Covariance, EditStep, SampleStep, WalkStep
 from schemas.steps.measures import (
@@ -66,6 +66,7 @@ __all__ = [
     "ComponentEstimator",
     "ComponentsStep",
     "ComposeStep",
+    "CoordinateUnit",
     "Covariance",
     "DiagnoseStep",
     "DisentanglementScore",

@@ -6,7 +6,15 @@ from pydantic import Field, model_validator
 
 from schemas.base import Spec, broken_rule
 from schemas.steps.base import SelectionStep
-from schemas.steps.codes import CALIBRATE, Calibrate, TrustRegion, Unit, check_calibrate
+from schemas.steps.codes import (
+    CALIBRATE,
+    QUANTILE,
+    Calibrate,
+    CoordinateUnit,
+    TrustRegion,
+    check_calibrate,
+    check_quantiles,
+)
 from schemas.steps.tokens import TOKEN_DRAWS, TokenChange
 
 Around = Literal["auto", "prior", "data"]
@@ -60,10 +68,10 @@ class EditStep(SelectionStep):
     stage: Literal["edit"] = "edit"
     changes: tuple[Change, ...] = Field((), description="what is changed; all at once, in no order")
     tokens: TokenChange | None = Field(None, description="discrete codecs, instead of changes: codes that are put in")
-    unit: Unit = Field(
+    unit: CoordinateUnit = Field(
         "sigma",
         description="of every strength. sigma: standard deviations of the data along the direction; latent: raw length; "
-        "effect: the length that changes the direction's mean score by 1",
+        f"effect: the length that changes the direction's mean score by 1; {QUANTILE}",
     )
     mode: Literal["add", "set_projection", "set_coordinate"] = Field(
         "add",
@@ -99,6 +107,8 @@ class EditStep(SelectionStep):
         if self.unit == "effect" and any(change.direction is None for change in self.changes):
             raise broken_rule("unit", self.unit, "a coordinate has no score.", "use unit: sigma, or name directions")
         check_calibrate(self.calibrate, unit=self.unit, mode=self.mode)
+        strengths, directions = [c.strength for c in self.changes], any(c.direction is not None for c in self.changes)
+        check_quantiles("changes", strengths, unit=self.unit, mode=self.mode, directions=directions)
         if self.calibrate == "row" and len(self.changes) > 1:
             reason = "several changes have no one length to solve for."
             raise broken_rule("calibrate", self.calibrate, reason, "make one change, or use calibrate: mean")

@@ -2,9 +2,11 @@
 
 n is the unit vector, μ the data's mean. A strength times `scale` is a length α in the latent: 1 for `latent`, the data's
 standard deviation along n for `sigma`, the length that changes the score by 1 for `effect` (stages/directions/effect.py).
+Of `quantile` a strength is no multiple: it stands for the value there (stages/code_sets/quantiles.py).
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +15,7 @@ import xxhash
 
 from schemas.codec import LatentSpec
 from schemas.errors import JobError, SpaceMismatch
-from schemas.steps import Unit
+from schemas.steps import CoordinateUnit
 
 Array = npt.NDArray[np.float64]
 
@@ -45,7 +47,7 @@ class Axis:
     """`vector` (d,) of unit length; `mean` (d,), from which projections are measured; `scale`, the length of one unit.
 
     `sigma` is the data's standard deviation along it, NaN where it is not known. `about` says in plain data what it is; `coordinate` is
-    set for a coordinate.
+    set for a coordinate. `values`: what the strengths stand for, where that is no multiple of a unit: quantiles.
     """
 
     title: str
@@ -55,9 +57,16 @@ class Axis:
     about: dict[str, object] = field(default_factory=dict)
     coordinate: int | None = None
     sigma: float = math.nan
+    values: Mapping[float, float] | None = None
+
+    def lengths(self, strengths: Sequence[float]) -> Array:
+        """The α of each strength, measured from `mean`."""
+        if self.values is not None:
+            return np.array([self.values[strength] for strength in strengths])
+        return np.asarray(strengths, np.float64) * self.scale
 
 
-def direction_axis(direction: Direction, spec: LatentSpec, *, unit: Unit, at: str) -> Axis:
+def direction_axis(direction: Direction, spec: LatentSpec, *, unit: CoordinateUnit, at: str) -> Axis:
     """A direction as an axis; `at` names the step in errors.
 
     Raises SpaceMismatch for a direction of another size, JobError for one that is not of unit length, for `sigma` where the
@@ -82,15 +91,14 @@ def direction_axis(direction: Direction, spec: LatentSpec, *, unit: Unit, at: st
 
 
 def coordinate_axis(
-    j: int, spec: LatentSpec, moments: CoordinateMoments | None, *, unit: Unit, at: str, from_mean: bool
+    j: int, spec: LatentSpec, moments: CoordinateMoments | None, *, unit: CoordinateUnit, at: str, from_mean: bool
 ) -> Axis:
     """Coordinate j as an axis; `from_mean`: projections are measured from the data's mean, else from the space's origin.
 
     Raises JobError for a coordinate outside the latent, for missing moments, for `sigma` where the data do not vary, and for
     `effect`: a coordinate has no score.
     """
-    if not 0 <= j < spec.dim:
-        raise JobError.one(f"{at}.coordinates", j, f"a latent has {spec.dim} numbers.", f"use 0 to {spec.dim - 1}")
+    check_coordinate(j, spec, at=at)
     if moments is None and (unit == "sigma" or from_mean):
         raise JobError.one(f"{at}.unit", unit, "the data's mean and spread are not known.", "encode some rows first")
     mean = np.asarray(moments.mean, np.float64) if moments is not None and from_mean else np.zeros(spec.dim)
@@ -99,7 +107,13 @@ def coordinate_axis(
     return Axis(f"coordinate {j}", np.eye(1, spec.dim, j)[0], mean, scale, {"coordinate": j} | said, j)
 
 
-def needs_moments(unit: Unit, mode: str) -> bool:
+def check_coordinate(j: int, spec: LatentSpec, *, at: str) -> None:
+    """Raises JobError for a coordinate outside the latent."""
+    if not 0 <= j < spec.dim:
+        raise JobError.one(f"{at}.coordinates", j, f"a latent has {spec.dim} numbers.", f"use 0 to {spec.dim - 1}")
+
+
+def needs_moments(unit: CoordinateUnit, mode: str) -> bool:
     """Whether coordinates need the data's mean and spread."""
     return unit == "sigma" or mode == "set_projection"
 
@@ -109,7 +123,9 @@ def row_dots(rows: Array, vector: Array) -> Array:
     return np.asarray(np.einsum("...d,d->...", rows, vector))
 
 
-def _scale(unit: Unit, name: str, *, sigma: float, effect: float | None, at: str) -> tuple[float, dict[str, object]]:
+def _scale(
+    unit: CoordinateUnit, name: str, *, sigma: float, effect: float | None, at: str
+) -> tuple[float, dict[str, object]]:
     """The length of one unit, and what to say of it."""
     if unit == "latent":
         return 1.0, {}

@@ -25,8 +25,8 @@ from stages.code_sets.noise import draw_name
 from stages.code_sets.parents import NON_FINITE, Parents
 from stages.columns import column_of
 
-UNSIGNED = ("t", "mean", "part", "step", "psi")
-"""Units that count from a start, where a sign would mislead: the place along a path, the number of a mean, …"""
+UNSIGNED = ("t", "mean", "part", "step", "psi", "quantile")
+"""Units that count from a start, where a sign would mislead: the place along a path, the number of a mean, a share of the data, …"""
 
 
 @dataclass(frozen=True)

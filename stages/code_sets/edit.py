@@ -9,7 +9,8 @@ channels or region; all of the latent without one), the edit is z + Δ (latent-s
                                                        without masks V(VᵀV)⁻¹(α − c), the dual basis
 
 A frame is z + part·Δ; with `calibrate: row` (one change, `add`) it is z + αMn, α solved by row so that the decoded picture shows
-part·strength (stages/code_sets/calibrated.py). Coordinates are measured as traverse does: set_coordinate in unit `latent` from the space's origin.
+part·strength (stages/code_sets/calibrated.py). Coordinates are measured as traverse does: set_coordinate in units `latent` and
+`quantile` from the space's origin.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from stages.code_sets.calibrated import Calibrated, calibrated
 from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
 from stages.code_sets.parents import LATENT, NON_FINITE, read_parents
 from stages.code_sets.places import place_problems, weights
+from stages.code_sets.quantiles import CoordinateQuantiles, quantile_axis
 from stages.code_sets.trust import Trust, held, shell
 from stages.directions.compose import Basis, Dependent
 
@@ -56,13 +58,13 @@ class Edit:
         directions: Sequence[Direction],
         spec: LatentSpec,
         *,
-        coordinates: CoordinateMoments | None = None,
+        coordinates: CoordinateMoments | CoordinateQuantiles | None = None,
         trust: Trust | None = None,
     ) -> None:
         self._step, self._spec = step, spec
         self._trust = trust or shell(spec)
         self._axes = _axes(step, {d.name: d for d in directions}, spec, coordinates)
-        self._alphas = np.array([c.strength * a.scale for c, a in zip(step.changes, self._axes, strict=True)])
+        self._alphas = np.array([a.lengths([c.strength])[0] for c, a in zip(step.changes, self._axes, strict=True)])
         if problems := [p for c in step.changes for p in place_problems(spec, at="edit.changes", **c.within)]:
             raise JobError(problems)
         masked = [
@@ -129,8 +131,19 @@ class Edit:
 
 
 def _axes(
-    step: EditStep, directions: dict[str, Direction], spec: LatentSpec, coordinates: CoordinateMoments | None
+    step: EditStep,
+    directions: dict[str, Direction],
+    spec: LatentSpec,
+    coordinates: CoordinateMoments | CoordinateQuantiles | None,
 ) -> list[Axis]:
+    if step.unit == "quantile":
+        assert not isinstance(coordinates, CoordinateMoments), "quantiles come from a sample"
+        return [
+            quantile_axis(c.coordinate, spec, coordinates, [c.strength], at="edit")
+            for c in step.changes
+            if c.coordinate is not None
+        ]
+    assert not isinstance(coordinates, CoordinateQuantiles), "lengths come from moments"
     from_mean = step.mode == "set_projection" or (step.mode == "set_coordinate" and step.unit == "sigma")
     axes = []
     for change in step.changes:

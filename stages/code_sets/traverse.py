@@ -6,6 +6,7 @@ units (a `sigma` or `effect` strength is first multiplied by the length of its u
     add             z + αn                       α from where the row is; α = 0 gives the latent exactly
     set_projection  z + (α − nᵀ(z−μ))n           α from the data's mean, so α = 0 is the average projection
     set_coordinate  z_j = α   (unit latent)      α from the space's origin
+    set_coordinate  z_j = Q_j(α)   (quantile)    the value below which a share α of the data's own coordinate is
                     z_j = μ_j + ασ_j (sigma)     α from the data's mean
 
 With `calibrate: row` the α of `add` is solved by row, so that decoded pictures show the strength (stages/code_sets/calibrated.py).
@@ -28,6 +29,7 @@ from stages.code_sets.axes import Axis, CoordinateMoments, Direction, coordinate
 from stages.code_sets.calibrated import Calibrated, calibrated
 from stages.code_sets.codes import Strip, Strips, codes_batch, distance, operation, unwarned
 from stages.code_sets.parents import LATENT, NON_FINITE, read_parents
+from stages.code_sets.quantiles import CoordinateQuantiles, quantile_axis
 from stages.code_sets.trust import Trust, held
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Traverse:
         directions: list[Direction],
         spec: LatentSpec,
         *,
-        coordinates: CoordinateMoments | None = None,
+        coordinates: CoordinateMoments | CoordinateQuantiles | None = None,
         trust: Trust | None = None,
     ) -> None:
         self._step, self._spec, self._trust = step, spec, trust
@@ -141,12 +143,18 @@ def _along(step: TraverseStep, direction: Direction, spec: LatentSpec) -> _Walke
     return _walked(step, direction_axis(direction, spec, unit=step.unit, at="traverse"))
 
 
-def _coordinate(step: TraverseStep, j: int, spec: LatentSpec, moments: CoordinateMoments | None) -> _Walked:
+def _coordinate(
+    step: TraverseStep, j: int, spec: LatentSpec, known: CoordinateMoments | CoordinateQuantiles | None
+) -> _Walked:
+    if step.unit == "quantile":
+        assert not isinstance(known, CoordinateMoments), "quantiles come from a sample"
+        return _walked(step, quantile_axis(j, spec, known, step.strengths, at="traverse"))
+    assert not isinstance(known, CoordinateQuantiles), "lengths come from moments"
     from_mean = step.mode == "set_projection" or (step.mode == "set_coordinate" and step.unit == "sigma")
-    return _walked(step, coordinate_axis(j, spec, moments, unit=step.unit, at="traverse", from_mean=from_mean))
+    return _walked(step, coordinate_axis(j, spec, known, unit=step.unit, at="traverse", from_mean=from_mean))
 
 
 def _walked(step: TraverseStep, axis: Axis) -> _Walked:
     by_row = ("calibrate",) if step.calibrate == "row" else ()
     strip = Strip(axis.title, operation(step, "mode", "unit", *by_row, **axis.about), about=axis.title)
-    return _Walked(axis, strip, np.asarray(step.strengths, np.float64) * axis.scale)
+    return _Walked(axis, strip, axis.lengths(step.strengths))

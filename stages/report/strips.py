@@ -8,7 +8,7 @@ from stages.code_sets.calibrated import EFFECT_UNREACHED
 from stages.code_sets.codes import UNSIGNED
 from stages.code_sets.trust import CLIPPED
 from stages.report.data import Picture, Strip, StripTable
-from stages.report.figures import plain, signed
+from stages.report.figures import percent, plain, signed
 from stages.report.markup import Markup, image, tag
 from stages.report.paths import explained, frames_in_words
 
@@ -17,6 +17,7 @@ IN_WORDS = {
     "sigma": "standard deviations of the data",
     "latent": "latent units",
     "effect": "units of the direction's score",
+    "quantile": "quantiles of the data's own coordinate",
 }
 TITLES = {
     ("analogy", "raw"): "Analogies",
@@ -96,7 +97,13 @@ def _interpolated(table: StripTable, operation: dict[str, Any]) -> str:
 def _traversed(table: StripTable, operation: dict[str, Any]) -> str:
     how = {"add": "added", "set_projection": "set", "set_coordinate": "set"}.get(table.mode, table.mode)
     by_row = ", each picture by the length that shows it" if operation.get("calibrate") == "row" else ""
-    return f"{how}, in {IN_WORDS.get(table.unit, table.unit)}{by_row}"
+    return f"{how}, in {IN_WORDS.get(table.unit, table.unit)}{by_row}{_rank_error(operation)}"
+
+
+def _rank_error(operation: dict[str, Any]) -> str:
+    """How far quantiles that come from a sample may be off; nothing for those of all rows."""
+    error = operation.get("rank_error")
+    return f", from a sample: each within ±{percent(error, 1)} of the rows, in 99 of 100 cases" if error else ""
 
 
 def _edited(table: StripTable, operation: dict[str, Any]) -> str:
@@ -104,12 +111,22 @@ def _edited(table: StripTable, operation: dict[str, Any]) -> str:
         return "codes put in the place of the image's own; columns: the share of them that is done"
     sign = {"sigma": " σ", "effect": " in its score"}.get(str(operation.get("unit")), "")
     changes = [
-        f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {signed(c['strength'])}{sign}"
+        f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {_amount(c['strength'], operation)}{sign}"
         for c in operation.get("changes", ())
     ]
-    how = "added" if table.mode == "add" else "set from the mean"
+    how = "added" if table.mode == "add" else "set" if operation.get("unit") == "quantile" else "set from the mean"
+    how += _rank_error(next(iter(operation.get("changes", ())), {}))
     how += ", then the nearest codes" if operation.get("quantised") else ""
     return f"{', '.join(changes)}, {how}; columns: how much of it is done"
+
+
+def _amount(strength: float, operation: dict[str, Any]) -> str:
+    return _quantile(strength) if operation.get("unit") == "quantile" else signed(strength)
+
+
+def _quantile(share: float) -> str:
+    """`quantile .05`"""
+    return f"quantile {plain(share).removeprefix('0')}"
 
 
 def _analogy(table: StripTable, operation: dict[str, Any]) -> str:
@@ -137,6 +154,8 @@ _TOLD: dict[str, Callable[[StripTable, dict[str, Any]], str]] = {
 
 def _strength(value: float, unit: str) -> Markup:
     tone = "nil" if unit in UNSIGNED or value == 0 else "pos" if value > 0 else "neg"
+    if unit == "quantile":
+        return tag("th", _quantile(value), scope="col", class_="nil")
     text = plain(value) if unit in UNSIGNED else signed(value)
     sign = UNITS.get(unit, unit)
     return tag("th", text, tag("small", sign) if sign else None, scope="col", class_=tone)
@@ -157,7 +176,14 @@ def _strip(strip: Strip, table: StripTable, *, sources: int) -> Markup:
         unedited = table.unit == "part" or (table.unit not in UNSIGNED and table.mode == "add")
         zero = "zero" if value == 0 and unedited else None
         below = tag("small", caption) if caption else None
-        cells.append(tag("td", _frame(picture, f"{name}, {table.title} {signed(value)}"), below, class_=zero))
+        cells.append(
+            tag(
+                "td",
+                _frame(picture, f"{name}, {table.title} {_amount(value, {'unit': table.unit})}"),
+                below,
+                class_=zero,
+            )
+        )
     return tag("tr", tag("th", label, note, found, scope="row"), cells)
 
 

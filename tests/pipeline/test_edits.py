@@ -32,6 +32,15 @@ CODE_SETS: list[dict[str, Any]] = [
         "trust": {"by": "neighbours", "k": 3},
         "limit": 2,
     },
+    {
+        "stage": "traverse",
+        "name": "places",
+        "coordinates": [1],
+        "mode": "set_coordinate",
+        "unit": "quantile",
+        "strengths": [0.05, 0.5, 0.95],
+        "limit": 2,
+    },
     {"stage": "analogy", "triples": TRIPLES},
     {"stage": "walk", "frames": 4, "limit": 3},
     {"stage": "sample", "count": 6, "truncation": [0.5, 1]},
@@ -58,7 +67,7 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     ]
     counts = run(tmp_path, steps).steps
     assert (counts["edit"]["strips"], counts["edit"]["frames"]) == (5, 2)
-    assert counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 3 * 4 + 6 * 2 + 7 and counts["render"]["failed"] == 0
+    assert counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 2 * 3 + 3 * 4 + 6 * 2 + 7 and counts["render"]["failed"] == 0
     found: dict[str, list[dict[str, Any]]] = {}
     for row in renders(tmp_path):
         found.setdefault(json.loads(row["operation"])["step"], []).append(row)
@@ -66,16 +75,19 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     assert {name: (len(rows), rows[0]["unit"]) for name, rows in found.items()} == {
         "edit": (5, "part"),
         "traverse": (2, "effect"),
+        "places": (2, "quantile"),
         "analogy": (2, "t"),
         "walk": (3, "step"),
         "sample": (6, "psi"),
         "mixed": (7, "psi"),
     }
     assert any("clipped" in row["flags"] for row in found["edit"])
+    stored = [row["latent"][1] for row in rows_of(tmp_path / "store").to_pylist()]
+    assert json.loads(found["places"][0]["operation"])["values"] == np.quantile(stored, [0.05, 0.5, 0.95]).tolist()
     assert sorted(row["parents"] for row in found["analogy"]) == sorted(TRIPLES)
     assert all(row["parents"] == [] for row in found["sample"] + found["mixed"])
     page = (tmp_path / "report.html").read_text()
-    for words in ("Edits and analogies", "Walks and samples", "bright +2 σ", "done to c", "Draws from a mixture"):
+    for words in ("Edits and analogies", "Walks and samples", "bright +2 σ", "done to c", "Draws from a mixture", "quantile .05", "in quantiles"):
         assert words in page
     again = run(tmp_path, steps).steps["render"]
     assert (again["codes"], again["already"]) == (0, counts["render"]["codes"]), "the same codes, bit by bit"

@@ -185,6 +185,44 @@ def test_an_override_that_leads_nowhere_is_named(path: str, message: str) -> Non
             {"steps__2__mode": "set_coordinate"},
             "steps.2 (traverse).mode = 'set_coordinate': directions are not coordinates. Fix: use mode: set_projection",
         ),
+        ({"steps__2__unit": "quantile"}, "steps.2 (traverse).unit = 'quantile': only coordinates have quantiles here."),
+        *(
+            ({"steps__2": {**step, "unit": "quantile"}}, said)
+            for step, said in (
+                (
+                    {"stage": "traverse", "coordinates": [1], "strengths": [0.5]},
+                    "steps.2 (traverse).unit = 'quantile': a quantile is a place to go to. Fix: use mode: set_coordinate",
+                ),
+                (
+                    {"stage": "traverse", "coordinates": [1], "mode": "set_coordinate"},
+                    "steps.2 (traverse).strengths = -3.0: is no quantile. Fix: use shares of the data between 0 and 1",
+                ),
+                (
+                    {"stage": "traverse", "coordinates": [1], "mode": "set_coordinate", "strengths": [0.5, 1]},
+                    "steps.2 (traverse).strengths = 1.0: is no quantile.",
+                ),
+                (
+                    {
+                        "stage": "edit",
+                        "changes": [{"coordinate": 1, "strength": 0}],
+                        "mode": "set_coordinate",
+                    },
+                    "steps.2 (edit).changes = 0.0: is no quantile.",
+                ),
+                (
+                    {
+                        "stage": "edit",
+                        "changes": [{"direction": "smiling", "strength": 0.5}],
+                        "mode": "set_coordinate",
+                    },
+                    "steps.2 (edit).unit = 'quantile': only coordinates have quantiles here. Fix: use unit: sigma",
+                ),
+                (
+                    {"stage": "edit", "changes": [{"coordinate": 1, "strength": 0.5}], "mode": "set_projection"},
+                    "steps.2 (edit).unit = 'quantile': a quantile is a place to go to.",
+                ),
+            )
+        ),
         (
             {"steps__2": {"stage": "interpolate", "pairs": "nearst"}},
             "steps.2 (interpolate).pairs = 'nearst': no such choice. Fix: did you mean `nearest`?",
