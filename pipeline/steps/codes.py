@@ -131,8 +131,8 @@ def _known_of(
 ) -> CoordinateMoments | CoordinateQuantiles | None:
     """What the step needs to know of the data's coordinates, in one pass; None where it needs nothing."""
     if coordinates and step.unit == "quantile":
-        for j in coordinates:
-            check_coordinate(j, ctx.codec.latent, at=str(step.name))  # the plan did, unless a `train` step made the codec
+        for j in coordinates:  # the plan has looked too, unless a `train` step made the codec since
+            check_coordinate(j, ctx.codec.latent, at=str(step.name))
         splits = latents.splits(columns=["id", "latent"], version=version)
         return CoordinateQuantiles.of(ctx.executor.reduce(splits, CoordinateSample(coordinates)), coordinates)
     return _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None

@@ -93,4 +93,6 @@ def quantile_axis(
     found = quantiles.at(j, strengths).tolist()
     about = {"coordinate": j, "values": found, "rank_error": error}
     origin, vector = np.zeros(spec.dim), np.eye(1, spec.dim, j)[0]
-    return Axis(f"coordinate {j}", vector, origin, 1.0, about, coordinate=j, values=dict(zip(strengths, found, strict=True)))
+    return Axis(
+        f"coordinate {j}", vector, origin, 1.0, about, coordinate=j, values=dict(zip(strengths, found, strict=True))
+    )

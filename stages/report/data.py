@@ -61,8 +61,8 @@ class Strip:
 class StripTable:
     """Strips with the same columns: one direction of a traverse step, or one step of another kind.
 
-    `strengths` head the columns; `unit` is `sigma`, `latent`, `effect`, `quantile`, `t` (the place between images, 0 to 1), `mean` (the number of
-    a mean), `part` (of an edit), `step` (of a walk) or `psi` (truncation). `operation` is what the codes say was done.
+    `strengths` head the columns; `unit` is `sigma`, `latent`, `effect`, `quantile`, `t` (the place between images, 0 to 1), `mean` (the
+    number of a mean), `part` (of an edit), `step` (of a walk) or `psi` (truncation). `operation` is what the codes say was done.
     """
 
     kind: Literal["traverse", "interpolate", "edit", "analogy", "walk", "sample"]

@@ -67,7 +67,10 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     ]
     counts = run(tmp_path, steps).steps
     assert (counts["edit"]["strips"], counts["edit"]["frames"]) == (5, 2)
-    assert counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 2 * 3 + 3 * 4 + 6 * 2 + 7 and counts["render"]["failed"] == 0
+    assert (
+        counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 2 * 3 + 3 * 4 + 6 * 2 + 7
+        and counts["render"]["failed"] == 0
+    )
     found: dict[str, list[dict[str, Any]]] = {}
     for row in renders(tmp_path):
         found.setdefault(json.loads(row["operation"])["step"], []).append(row)
@@ -87,7 +90,15 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     assert sorted(row["parents"] for row in found["analogy"]) == sorted(TRIPLES)
     assert all(row["parents"] == [] for row in found["sample"] + found["mixed"])
     page = (tmp_path / "report.html").read_text()
-    for words in ("Edits and analogies", "Walks and samples", "bright +2 σ", "done to c", "Draws from a mixture", "quantile .05", "in quantiles"):
+    for words in (
+        "Edits and analogies",
+        "Walks and samples",
+        "bright +2 σ",
+        "done to c",
+        "Draws from a mixture",
+        "quantile .05",
+        "in quantiles",
+    ):
         assert words in page
     again = run(tmp_path, steps).steps["render"]
     assert (again["codes"], again["already"]) == (0, counts["render"]["codes"]), "the same codes, bit by bit"

@@ -126,4 +126,3 @@ def test_the_report_names_quantiles_and_how_far_they_may_be_off():
     assert "quantile .05" in page and "set, in quantiles of the data" in page and "±0.63 % of the rows" in page
     assert "sample" not in str(strips(replace(table, operation={"rank_error": 0.0})))
     assert strength_labels([0.05, 0.5], "quantile") == ["q0.05", "q0.5"]
-
