@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.codec import CustomCodec, LatentSpec, Preprocess
+from schemas.codec import CustomCodec, LatentSpec, LinearCodec, Preprocess
 from schemas.steps import TrainStep
 from stages.checkpoint import weights_bytes
 from stages.codecs.base import Ability, Encoded
 from stages.codecs.conv_config import config_of
 from stages.codecs.conv_network import ConvNetwork
+from stages.codecs.linear import Linear
 from stages.codecs.weights import Weights
 
 RAISES, NAN, HUGE = 1, 2, 3
@@ -94,6 +95,19 @@ class StubbornCodec:
 
     def from_model(self, latents: torch.Tensor) -> torch.Tensor:
         return latents
+
+
+class ShellCodec(Linear):
+    """The linear codec of six numbers that says its latents lie near a centred shell, as a generator's z do."""
+
+    def __init__(self, spec: CustomCodec, *, device: str) -> None:
+        linear = LinearCodec(dim=6, preprocess=spec.preprocess, seed=spec.options.get("seed", 0))
+        super().__init__(linear, None, device=device)
+        self.latent = self.latent_of(spec)
+
+    @staticmethod
+    def latent_of(spec: CustomCodec) -> LatentSpec:
+        return LatentSpec(shape=(6,), space="z", centred_shell=True)
 
 
 class NoiseCodec:

@@ -17,6 +17,7 @@ from schemas.steps import FidelityStep
 from stages.evaluation.models import CodecSource
 from stages.row_hash import fractions, hash_ids
 from stages.scores.fidelity import measure_fidelity, measure_path_length
+from stages.scores.path_length import path_space
 from stages.scores.path_pass import PathLengths
 from stages.scores.picture_features import LIKE, REFERENCE, Features, PictureFeatures
 
@@ -46,7 +47,9 @@ def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
     if step.path_pairs:
         pairs = _pairs(step, latents, clause, version)
         lengths = ctx.executor.reduce(pairs, PathLengths(source, step.path_distance, step.path_distance_options))
-        found.append(measure_path_length(np.sort(lengths), step.path_distance))
+        space = path_space(ctx.codec.latent)
+        found.append(measure_path_length(np.sort(lengths), step.path_distance, space=space))
+        found.extend(left_out(pairs.pairs.num_rows - len(lengths), "no_path", n=len(lengths)))
     pictures = sum(one.moments.n for one in state.sets.values())
     store_measurements(step, ctx, [*found, *left_out(state.left, "not_made", n=pictures)], version=version)
     ctx.progress(step, computed=total, committed=total, failed=state.left, total=total)

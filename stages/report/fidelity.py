@@ -30,7 +30,8 @@ FORMULAS = (
     ("coverage", "share of the reconstructions' balls that hold a picture"),
     (
         "path length",
-        "mean of d(G(t), G(t+ε))/ε² on straight lines between latents, ε = 1e-4, outer 1 % on both ends dropped",
+        "mean of d(G(t), G(t+ε))/ε², ε = 1e-4, outer 1 % on both ends dropped; on straight lines between latents, or, of a "
+        "codec whose latents lie near a centred shell, on great circles of unit vectors",
     ),
     (
         "untouched",
@@ -69,7 +70,8 @@ def fidelity(rows: Sequence[Measurement]) -> Markup:
 def _path(row: Measurement) -> Markup:
     if row.value is None:
         return tag("p", f"Path length: {row.message}.")
-    pairs = f"mean of {count(row.n or 0)} random pairs of images, by {row.target.replace('_', ' ')}"
+    way = "great circles" if row.detail and json.loads(row.detail)["space"] == "z" else "straight lines"
+    pairs = f"mean of {count(row.n or 0)} random pairs of images on {way}, by {row.target.replace('_', ' ')}"
     reach = f"{plain(row.low or 0)} – {plain(row.high or 0)}"
     return tag("p", "Path length ", tag("b", plain(row.value)), f" ({reach}): {pairs}. Smaller is smoother.")
 

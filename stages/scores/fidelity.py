@@ -15,7 +15,7 @@ from stages.moments import Floats, Moments
 from stages.scores.coverage import coverage_of
 from stages.scores.frechet import frechet_distance
 from stages.scores.kernel_distance import kernel_distance
-from stages.scores.path_length import path_length
+from stages.scores.path_length import Space, path_length
 from stages.scores.picture_features import LIKE, REFERENCE, FeatureSet, SetName
 
 TOO_FEW = "too_few"
@@ -54,13 +54,15 @@ def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, ext
         yield from _measurements(found, floor, name, reference.moments.n, extractor)
 
 
-def measure_path_length(lengths: Floats, distance: str) -> Measurement:
-    """The score of lengths (n,), finite; below two of them a status."""
+def measure_path_length(lengths: Floats, distance: str, *, space: Space) -> Measurement:
+    """The score of lengths (n,), finite, of paths in `space`; below two of them a status."""
+    detail = json.dumps({"space": space, "paths": len(lengths)})
+    about = Measurement("path_length", target=distance, n=len(lengths), detail=detail)
     if len(lengths) < 2:
         message = f"{len(lengths)} pairs of finite latents; a path length needs at least 2"
-        return Measurement("path_length", target=distance, n=len(lengths), status=TOO_FEW, message=message)
+        return replace(about, status=TOO_FEW, message=message)
     found = path_length(lengths)
-    return Measurement("path_length", found.value, target=distance, low=found.low, high=found.high, n=found.n)
+    return replace(about, value=found.value, low=found.low, high=found.high, n=found.n)
 
 
 def _scored(reference: FeatureSet, candidate: FeatureSet, n: int, neighbours: int) -> _Scored:

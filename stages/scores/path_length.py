@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from schemas.codec import LatentSpec
 from stages.code_sets.interpolation import angle
 from stages.code_sets.path import ANTIPODAL_ANGLE
 from stages.moments import Floats
 
 STEP = 1e-4
 TRIM = 0.01
+
+Space = Literal["z", "w"]
+"""Where paths run: along great circles of unit vectors, or along straight lines."""
 
 
 class Generator(Protocol):
@@ -42,6 +46,11 @@ class PathLength:
     n: int
 
 
+def path_space(latent: LatentSpec) -> Space:
+    """`z` where rows lie near a centred shell, as a codec declares: a straight line would leave it. `w` otherwise."""
+    return "z" if latent.centred_shell else "w"
+
+
 def squared_l2(a: Any, b: Any) -> Floats:
     """Sum of squared differences of each row."""
     apart = np.asarray(a, np.float64) - np.asarray(b, np.float64)
@@ -54,7 +63,7 @@ def path_lengths(
     ends: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     places: npt.NDArray[np.float64],
     *,
-    space: Literal["z", "w"],
+    space: Space,
     step: float = STEP,
 ) -> Floats:
     """d(G(t), G(t+ε))/ε² of each pair of ends (n, d) at its place t (n,) in [0, 1].
@@ -86,7 +95,7 @@ def path_length(lengths: Floats, *, trim: float = TRIM, confidence: float = 0.95
     return PathLength(value, value - reach, value + reach, len(kept))
 
 
-def _at(a: Floats, b: Floats, places: Floats, space: Literal["z", "w"]) -> Floats:
+def _at(a: Floats, b: Floats, places: Floats, space: Space) -> Floats:
     """Row i of the paths at its own place."""
     t = places[:, None]
     if space == "w":

@@ -1,4 +1,6 @@
-"""The pass of a path length: pairs of latents of the dataset, decoded at two places a small step apart on the line between.
+"""The pass of a path length: pairs of latents of the dataset, decoded at two places a small step apart on the way between.
+
+The way is what the codec's declared space asks for: a great circle in a centred shell, else a straight line.
 
 The state is the lengths themselves, bounded by the number of pairs that was asked for. Codecs decode to floats here: rounding
 to 256 levels would hide the step.
@@ -18,7 +20,7 @@ from stages.columns import matrix_of
 from stages.entry import import_entry
 from stages.evaluation.models import CodecSource
 from stages.moments import Floats
-from stages.scores.path_length import PictureDistance, path_lengths, squared_l2
+from stages.scores.path_length import PictureDistance, path_lengths, path_space, squared_l2
 from stages.scores.picture_features import PICTURE_BYTES, PICTURES
 
 BUILT_IN = "squared_l2"
@@ -66,10 +68,10 @@ class PathLengths:
                 made = codec.decode_float(torch.from_numpy(latents).reshape(len(latents), *codec.latent.shape))
             return np.asarray(made.cpu().double().numpy())
 
-        found = [state]
+        found, space = [state], path_space(codec.latent)
         for at in range(0, len(places), step := max(1, min(PICTURES, PICTURE_BYTES // (height * width * 3)))):
             cut = slice(at, at + step)
-            found.append(path_lengths(generate, distance, (start[cut], end[cut]), places[cut], space="w"))
+            found.append(path_lengths(generate, distance, (start[cut], end[cut]), places[cut], space=space))
         lengths = np.concatenate(found)
         return lengths[np.isfinite(lengths)]
 

@@ -1,5 +1,7 @@
 """The fidelity step, from a job to the measurements table and the report."""
 
+import json
+
 import pytest
 
 from pipeline.plan import make_plan
@@ -33,6 +35,22 @@ def test_edits_are_held_against_reconstructions(tmp_path):
     assert path["n"] == 20 and path["low"] < path["value"] < path["high"] and path["target"] == "squared_l2"
     page = (tmp_path / "report.html").read_text()
     assert "Fréchet distance" in page and "Features: pixel moments" in page and "Smaller is smoother" in page
+
+
+@pytest.mark.parametrize(("entry", "space", "said"), [("Shell", "z", "great circles"), ("", "w", "straight lines")])
+def test_paths_run_in_the_space_that_the_codec_declares(tmp_path, entry, space, said):
+    make_images(tmp_path, 40)
+    shell = {"family": "custom", "entry": "tests.codec_cases:ShellCodec", "preprocess": {"size": 16}}
+    codec = {"codec": shell, "allow_code": True} if entry else {}
+    draws = {"stage": "sample", "method": "gaussian", "count": 20}
+    report = {"stage": "report", "to": str(tmp_path / "report.html")}
+    steps = [{"stage": "encode"}, draws, {"stage": "fidelity", "neighbours": 3, "path_pairs": 15}, report]
+    data = job_data(tmp_path, tmp_path / "store", steps=steps, **codec)
+    run_job(Job.model_validate(data), report=lambda event: None)
+    table = Store.open(data["store"]).measurements()
+    (path,) = [r for b in table.scan(where="metric = 'path_length'") for r in b.to_pylist()]
+    assert json.loads(path["detail"]) == {"space": space, "paths": 15} and path["n"] == 15
+    assert f"15 random pairs of images on {said}" in (tmp_path / "report.html").read_text()
 
 
 def test_what_cannot_be_scored_is_refused_in_the_plan(tmp_path):

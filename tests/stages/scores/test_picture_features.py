@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from schemas.codec import LatentSpec, LinearCodec, Preprocess
+from schemas.codec import CustomCodec, LatentSpec, LinearCodec, Preprocess
 from schemas.errors import JobError
 from schemas.measurements import Measurement
 from schemas.steps import InterpolateStep, TraverseStep
@@ -228,9 +228,33 @@ def test_path_lengths_of_a_linear_codec_are_the_distances_of_its_pictures() -> N
     expected = squared_l2(pictures[:60], pictures[60:])
     assert np.sort(found) == pytest.approx(np.sort(expected[np.isfinite(expected)]), rel=1e-6)
     assert len(found) == 59
-    score = measure_path_length(found, "squared_l2")
+    score = measure_path_length(found, "squared_l2", space="w")
     assert (score.status, score.n) == ("ok", 59)
-    assert measure_path_length(found[:1], "squared_l2").status == "too_few"
+    assert measure_path_length(found[:1], "squared_l2", space="w").status == "too_few"
+
+
+def test_paths_of_a_centred_shell_run_on_great_circles() -> None:
+    """A linear decoder A of unit vectors that move by ω along the tangent: ‖A dz/dt‖² of each."""
+    _, latents = rows(120)
+    a, b = (part.astype(np.float64) for part in (latents[:60], latents[60:]))
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), DIM) for part in (latents[:60], latents[60:])
+    ]
+    places = np.linspace(0, 0.99, 60)
+    batch = pa.record_batch({"start": columns[0], "end": columns[1], "place": pa.array(places)})
+    shell = CustomCodec(family="custom", entry="tests.codec_cases:ShellCodec", preprocess=CODEC.preprocess)
+    made = PathLengths(CodecSource(shell, weights, True), "squared_l2", {})
+    made.open("cpu")
+    found = reduced(made, [[batch.slice(0, 17)], [batch.slice(17)]])
+    first, last = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    omega = np.arccos((first * last).sum(1, keepdims=True))
+    t = places[:, None]
+    moved = (
+        omega / np.sin(omega) * (np.cos(t * omega) * last - np.cos((1 - t) * omega) * first)
+    )  # the slerp's derivative
+    decode = made._model[0].decode_float
+    expected = squared_l2(decode(torch.from_numpy(moved)).numpy(), decode(torch.zeros(60, DIM)).numpy())
+    assert np.sort(found) == pytest.approx(np.sort(expected), rel=1e-3)
 
 
 def test_stages_travel_to_workers() -> None:
