@@ -38,9 +38,18 @@ def store_measurements(step: Step, ctx: Context, found: Iterable[Measurement], *
         ctx.store.measurements().upsert(pa.Table.from_pylist(rows, MEASUREMENTS))
 
 
-def left_out(count: int, reason: str, *, n: int) -> list[Measurement]:
+def left_out(count: int, reason: str, *, n: int, subject: str = "") -> list[Measurement]:
     """What `count` rows beside the `n` measured ones lacked, as a measurement with the status `reason`; none of no rows."""
-    return [Measurement("left_out", float(count), target=reason, n=n, status=reason)] if count else []
+    return [Measurement("left_out", float(count), subject, reason, n=n, status=reason)] if count else []
+
+
+def store_non_finite(step: Step, ctx: Context, count: int, *, of: str, n: int, version: int) -> None:
+    """Writes that `count` rows without a finite latent are not in what `n` rows made: the `of` behind a code set.
+
+    A page that is drawn again writes nothing: its run has stored the count.
+    """
+    if count and ctx.pinned is None:
+        store_measurements(step, ctx, left_out(count, "non_finite", n=n, subject=of), version=version)
 
 
 def read_measurements(ctx: Context) -> dict[tuple[str, str], list[Measurement]]:

@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from pipeline.code_set import CodeSet, on_codec, select_draws, select_given, select_rows
 from pipeline.context import Context
+from pipeline.measurements import store_non_finite
 from pipeline.selection import selection_clause
 from pipeline.spill import Spill
 from pipeline.steps.draws import Chosen, analogy_of, sample_of, walk_of
 from pipeline.steps.token_codes import replacement_of
-from pipeline.steps.trust import trust_of
+from pipeline.steps.trust import moments_of, trust_of
 from pipeline.store.table import Table
 from schemas.errors import JobError, SpaceMismatch
 from schemas.job import did_you_mean
@@ -32,7 +33,7 @@ from stages.code_sets.interpolate import Interpolate, interpolate_problems, need
 from stages.code_sets.pairing import explicit_pairs, nearest_pairs, random_pairs
 from stages.code_sets.parents import CodeStage
 from stages.code_sets.quantiles import CoordinateQuantiles, CoordinateSample
-from stages.code_sets.spread import CoordinateSpread, coordinate_moments
+from stages.code_sets.spread import coordinate_moments
 from stages.code_sets.token_edits import TokenStep
 from stages.code_sets.token_paths import TokenPath
 from stages.code_sets.token_problems import discrete_problems
@@ -99,7 +100,7 @@ def _selection(step: CodeSetStep, ctx: Context, chosen: Chosen, latents: Table, 
 def _traverse(step: TraverseStep, ctx: Context, latents: Table, version: int) -> CodeStage:
     directions = [resolve_direction(name, ctx) for name in step.directions]
     coordinates = _known_of(step.coordinates, step, ctx, latents, version)
-    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+    trust = trust_of(step.trust, step, ctx, latents, version)
     return on_codec(Traverse(step, directions, ctx.codec.latent, coordinates=coordinates, trust=trust), ctx.codec)
 
 
@@ -110,7 +111,7 @@ def _interpolate(step: InterpolateStep, ctx: Context, latents: Table, version: i
     has_logvar = "logvar" in latents.schema.names
     if problems := list(interpolate_problems(step, spec, has_logvar=has_logvar, at=str(step.name))):
         raise JobError(problems)
-    mean = _moments(ctx, latents, version).mean if needs_data_mean(step, spec) else None
+    mean = _moments(step, ctx, latents, version).mean if needs_data_mean(step, spec) else None
     return on_codec(Interpolate(step, spec, mean=mean), ctx.codec)
 
 
@@ -120,7 +121,7 @@ def _edit(step: EditStep, ctx: Context, latents: Table, version: int) -> CodeSta
     directions = [resolve_direction(c.direction, ctx) for c in step.changes if c.direction is not None]
     named = tuple(c.coordinate for c in step.changes if c.coordinate is not None)
     coordinates = _known_of(named, step, ctx, latents, version)
-    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+    trust = trust_of(step.trust, step, ctx, latents, version)
     spec = ctx.codec.latent
     edit = Edit(step, directions, spec, coordinates=coordinates, trust=trust)
     return on_codec(edit if spec.codebook is None else TokenStage(step, spec, TokenStep(step, spec, edit)), ctx.codec)
@@ -134,13 +135,14 @@ def _known_of(
         for j in coordinates:  # the plan has looked too, unless a `train` step made the codec since
             check_coordinate(j, ctx.codec.latent, at=str(step.name))
         splits = latents.splits(columns=["id", "latent"], version=version)
-        return CoordinateQuantiles.of(ctx.executor.reduce(splits, CoordinateSample(coordinates)), coordinates)
-    return _moments(ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
+        drawn = ctx.executor.reduce(splits, CoordinateSample(coordinates))
+        store_non_finite(step, ctx, splits.rows - drawn.rows, of="quantiles", n=drawn.rows, version=version)
+        return CoordinateQuantiles.of(drawn, coordinates)
+    return _moments(step, ctx, latents, version) if coordinates and needs_moments(step.unit, step.mode) else None
 
 
-def _moments(ctx: Context, latents: Table, version: int) -> CoordinateMoments:
-    splits = latents.splits(columns=["latent"], version=version)
-    return coordinate_moments(ctx.executor.reduce(splits, CoordinateSpread(ctx.codec.latent.dim)))
+def _moments(step: CodeSetStep, ctx: Context, latents: Table, version: int) -> CoordinateMoments:
+    return coordinate_moments(moments_of(step, ctx, latents, version))
 
 
 def resolve_direction(name: str, ctx: Context) -> Direction:

@@ -8,7 +8,7 @@ from pipeline.code_set import on_codec
 from pipeline.context import Context
 from pipeline.selection import selection_clause
 from pipeline.steps.token_codes import token_draw_of
-from pipeline.steps.trust import gaussian_of, trust_of
+from pipeline.steps.trust import gaussian_of, sample_of_latents, trust_of
 from pipeline.store.table import Table
 from schemas.steps import TOKEN_DRAWS, AnalogyStep, Around, Covariance, SampleStep, WalkStep
 from stages.code_sets.analogy import Analogy, analogy_method
@@ -17,7 +17,6 @@ from stages.code_sets.gaussian import Gaussian
 from stages.code_sets.mixture import Mixture, fit_mixture
 from stages.code_sets.pairing import random_triples
 from stages.code_sets.parents import CodeStage
-from stages.code_sets.spread import LatentSample
 from stages.code_sets.walk import Walk
 from stages.sample import MAX_ROWS, MAX_VALUES
 
@@ -29,8 +28,8 @@ def analogy_of(step: AnalogyStep, ctx: Context, latents: Table, version: int) ->
     """The stage and its triples."""
     clause, mean = selection_clause(step, latents, version), None
     if analogy_method(step, ctx.codec.latent) == "lol":
-        mean = _around(step.around, str(step.name), ctx, latents, version).mean
-    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+        mean = _around(step.around, step, ctx, latents, version).mean
+    trust = trust_of(step.trust, step, ctx, latents, version)
     triples: Sequence[Sequence[str]] = step.triples if step.triples != "random" else ()
     if step.triples == "random":
         scan = latents.scan(["id"], where=clause, version=version)
@@ -43,38 +42,38 @@ def walk_of(step: WalkStep, ctx: Context, latents: Table, version: int) -> tuple
     """The stage, and how many walks begin at draws."""
     gaussian = Gaussian.standard(ctx.codec.latent.dim)
     if step.method == "pcn":
-        gaussian = _around(step.around, str(step.name), ctx, latents, version, covariance=step.covariance)
-    trust = trust_of(step.trust, str(step.name), ctx, latents, version)
+        gaussian = _around(step.around, step, ctx, latents, version, covariance=step.covariance)
+    trust = trust_of(step.trust, step, ctx, latents, version)
     stage = Walk(step, ctx.codec.latent, gaussian=gaussian, trust=trust)
     return stage, step.count if step.start == "prior" else None
 
 
 def sample_of(step: SampleStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
     """The stage and how many draws; a mixture is fitted here, on a sample of the rows."""
-    name, dim, clause = str(step.name), ctx.codec.latent.dim, selection_clause(step, latents, version)
+    dim, clause = ctx.codec.latent.dim, selection_clause(step, latents, version)
     if step.method in TOKEN_DRAWS:
         return on_codec(token_draw_of(step, ctx, latents, version, clause), ctx.codec), step.count
     centre = np.zeros(dim)
     if step.method == "gaussian":
-        gaussian = gaussian_of(name, ctx, latents, version, where=clause, covariance=step.covariance)
+        gaussian = gaussian_of(step, ctx, latents, version, where=clause, covariance=step.covariance)
         mixture, centre = Mixture.of(gaussian), gaussian.mean
     else:
         if any(psi != 1 for psi in step.truncation):
-            centre = gaussian_of(name, ctx, latents, version, where=clause, covariance="diagonal").mean
+            centre = gaussian_of(step, ctx, latents, version, where=clause, covariance="diagonal").mean
         mixture = Mixture.of(Gaussian.standard(dim))
         if step.method == "gmm":
             mixture = _mixture(step, ctx, latents, version, clause)
-    trust = trust_of(step.trust, name, ctx, latents, version)
+    trust = trust_of(step.trust, step, ctx, latents, version)
     stage = Draw(step, ctx.codec.latent, mixture=mixture, centre=centre, trust=trust)
     return on_codec(stage, ctx.codec), step.count
 
 
 def _mixture(step: SampleStep, ctx: Context, latents: Table, version: int, clause: str | None) -> Mixture:
     dim = ctx.codec.latent.dim
-    splits = latents.splits(columns=["id", "latent"], where=clause, version=version)
-    sample = ctx.executor.reduce(splits, LatentSample(dim, max(1, min(MAX_ROWS, MAX_VALUES // dim)))).rows()
+    rows = max(1, min(MAX_ROWS, MAX_VALUES // dim))
+    sample = sample_of_latents(step, ctx, latents, version, where=clause, rows=rows, of="mixture")
     fitted = fit_mixture(
-        sample.latents, components=step.components, covariance=step.covariance, seed=step.seed, at=str(step.name)
+        sample, components=step.components, covariance=step.covariance, seed=step.seed, at=str(step.name)
     )
     if not fitted.converged:
         ctx.notice(f"{step.name}: the mixture of {step.components} Gaussians did not converge on {fitted.rows:,} rows")
@@ -82,7 +81,13 @@ def _mixture(step: SampleStep, ctx: Context, latents: Table, version: int, claus
 
 
 def _around(
-    around: Around, step: str, ctx: Context, latents: Table, version: int, *, covariance: Covariance = "diagonal"
+    around: Around,
+    step: AnalogyStep | WalkStep,
+    ctx: Context,
+    latents: Table,
+    version: int,
+    *,
+    covariance: Covariance = "diagonal",
 ) -> Gaussian:
     """The prior's Gaussian, or the data's."""
     if around == "prior" or (around == "auto" and ctx.codec.latent.prior != "none"):

@@ -38,23 +38,32 @@ def coordinate_moments(state: Moments) -> CoordinateMoments:
     return CoordinateMoments(mean=state.z_mean, std=np.sqrt(state.z_variance))
 
 
+@dataclass(slots=True)
+class Sampled:
+    """`sample` of the rows that are finite, and how many are not: `non_finite`, of all rows, not of the sample's."""
+
+    sample: Sample
+    non_finite: int = 0
+
+
 @dataclass(frozen=True)
 class LatentSample:
     """A reduce stage over batches with `id` and `latent`: the rows with the smallest hashes of their ids, at most `capacity`.
 
-    Rows that are not finite are left out; the sample depends on the ids alone.
+    Rows that are not finite are left out and counted; the sample depends on the ids alone.
     """
 
     dim: int
     capacity: int
 
-    def start(self) -> Sample:
-        return Sample(self.dim, 0, self.capacity)
+    def start(self) -> Sampled:
+        return Sampled(Sample(self.dim, 0, self.capacity))
 
-    def add(self, state: Sample, batch: pa.RecordBatch) -> Sample:
+    def add(self, state: Sampled, batch: pa.RecordBatch) -> Sampled:
         for block in read_latents(batch):
-            state.add(block)
+            state.sample.add(block)
+            state.non_finite += block.non_finite
         return state
 
-    def merge(self, a: Sample, b: Sample) -> Sample:
-        return a.merged(b)
+    def merge(self, a: Sampled, b: Sampled) -> Sampled:
+        return Sampled(a.sample.merged(b.sample), a.non_finite + b.non_finite)

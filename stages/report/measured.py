@@ -32,19 +32,24 @@ def measured(found: Measured) -> Markup:
         case "fidelity":
             return _beside(fidelity, found.measurements)
         case "interpolate":
-            return convergence(found.measurements)
+            return _beside(convergence, found.measurements)
         case "project":
             return _beside(projection, found.measurements)
         case _:
-            return numbers(found.measurements)
+            return _beside(numbers, found.measurements)
 
 
 def _beside(section: Callable[[Sequence[Measurement]], Markup], rows: Sequence[Measurement]) -> Markup:
     """A section of what was measured, and under it how many rows took no part."""
     gone = [row for row in rows if row.metric == "left_out"]
-    told = [f"{plain(row.value or 0)} left out: {row.target.replace('_', ' ')}" for row in gone]
-    shown = section([row for row in rows if row.metric != "left_out"])
-    return join(shown, tag("p", "; ".join(told), class_="more")) if told else shown
+    told = tag("p", "; ".join(map(_left, gone)), class_="more") if gone else None
+    kept = [row for row in rows if row.metric != "left_out"]
+    return join(section(kept) if kept or not gone else None, told)
+
+
+def _left(row: Measurement) -> str:
+    of = f" of the {row.subject}" if row.subject else ""
+    return f"{plain(row.value or 0)} left out{of}: {row.target.replace('_', ' ')}"
 
 
 def numbers(rows: Sequence[Measurement]) -> Markup:

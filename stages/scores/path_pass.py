@@ -16,10 +16,10 @@ import torch
 from schemas.errors import JobError
 from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
-from stages.columns import matrix_of
 from stages.entry import import_entry
 from stages.evaluation.models import CodecSource
 from stages.moments import Floats
+from stages.rows import finite_rows
 from stages.scores.path_length import PictureDistance, path_lengths, path_space, squared_l2
 from stages.scores.picture_features import PICTURE_BYTES, PICTURES
 
@@ -37,7 +37,10 @@ def open_distance(entry: str, options: Mapping[str, Any], *, device: str, allow_
 
 
 class PathLengths:
-    """A reduce stage over batches with `start`, `end` (latents) and `place` in [0, 1): the lengths, in no order."""
+    """A reduce stage over batches with `start`, `end` (latents) and `place` in [0, 1): the lengths, in no order.
+
+    Pairs of which an end is null or not finite have none.
+    """
 
     def __init__(self, codec: CodecSource, distance: str, options: Mapping[str, Any]) -> None:
         self._source, self._entry, self._options = codec, distance, dict(options)
@@ -60,8 +63,9 @@ class PathLengths:
         assert self._model is not None, "open() comes before the first batch"
         codec, distance = self._model
         height, width = codec.picture
-        start, end = (matrix_of(batch.column(name)) for name in ("start", "end"))
-        places = batch.column("place").to_numpy()
+        (start, begins), (end, ends) = (finite_rows(batch.column(name)) for name in ("start", "end"))
+        both = begins & ends
+        start, end, places = start[both], end[both], batch.column("place").to_numpy()[both]
 
         def generate(latents: Floats) -> Floats:
             with torch.no_grad():

@@ -77,10 +77,45 @@ def test_every_step_leaves_them_out_and_counts_them(folder: Path, stage: str) ->
     assert numbers and all(map(math.isfinite, numbers))
 
 
+PCN = {"stage": "walk", "method": "pcn", "around": "data", "covariance": "diagonal"}
+MOVED = {"coordinates": [0], "strengths": [1]}
+
+
+@pytest.mark.parametrize(
+    ("step", "subjects"),
+    [
+        ({"stage": "sample", "method": "gaussian", "count": 5}, ["gaussian"]),
+        ({"stage": "sample", "method": "gmm", "components": 2, "count": 5}, ["mixture"]),
+        ({"stage": "traverse", **MOVED}, ["coordinates"]),
+        ({"stage": "traverse", **MOVED, "strengths": [0.4], "unit": "quantile", "mode": "set"}, ["quantiles"]),
+        ({"stage": "traverse", **MOVED, "trust": {"by": "mahalanobis"}}, ["coordinates", "trust region"]),
+        ({"stage": "traverse", "directions": ["bright"], "trust": {"by": "neighbours"}}, ["trust region"]),
+        (PCN, ["gaussian"]),
+    ],
+)
+def test_what_is_behind_a_code_set_counts_the_rows_it_leaves_out(
+    folder: Path, tmp_path: Path, step: dict[str, Any], subjects: list[str]
+) -> None:
+    page = tmp_path / "page.html"
+    result = run(folder, step, {"stage": "report", "to": str(page)})
+    found = [m for m in measured(folder, result) if m["metric"] == "left_out"]
+    assert sorted(m["subject"] for m in found) == subjects
+    assert {(m["value"], m["target"], m["status"], m["stage"]) for m in found} == {
+        (len(BAD), "non_finite", "non_finite", step["stage"])
+    }
+    assert {m["n"] for m in found} == {COUNT - len(BAD)}
+    assert all(f"5 left out of the {subject}: non finite" in page.read_text() for subject in subjects)
+
+
 def test_fidelity_leaves_them_out_of_the_reference_and_stores_how_many(folder: Path) -> None:
-    result = run(folder, {"stage": "sample", "count": 20, "method": "gaussian"}, {"stage": "fidelity", "neighbours": 3})
-    found = measured(folder, result)
-    assert [(m["value"], m["status"]) for m in found if m["metric"] == "left_out"] == [(len(BAD), "not_made")]
+    score = {"stage": "fidelity", "neighbours": 3, "path_pairs": COUNT // 2}
+    result = run(folder, {"stage": "sample", "count": 20, "method": "gaussian"}, score)
+    found = [m for m in measured(folder, result) if m["stage"] == "fidelity"]
+    left = {m["status"]: m for m in found if m["metric"] == "left_out"}
+    assert left.keys() == {"not_made", "no_path"} and left["not_made"]["value"] == len(BAD)
+    # Every row is in one pair: as many pairs go as have a bad end, at most one each.
+    assert 3 <= left["no_path"]["value"] <= len(BAD)
+    assert left["no_path"]["n"] == COUNT // 2 - left["no_path"]["value"]
 
 
 def test_nearest_pairs_pass_them_over_and_say_so(folder: Path) -> None:

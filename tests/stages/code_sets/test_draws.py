@@ -313,7 +313,8 @@ def test_the_sample_behind_a_mixture_depends_on_the_ids_alone():
         state = states[0]
         for other in states[1:]:
             state = stage.merge(state, other)
-        return state.rows().latents
+        assert state.non_finite == 1
+        return state.sample.rows().latents
 
     whole = fold(np.arange(300), 1)
     assert whole.shape == (50, D) and np.isfinite(whole).all()
