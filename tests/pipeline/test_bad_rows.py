@@ -87,7 +87,10 @@ MOVED = {"coordinates": [0], "strengths": [1]}
         ({"stage": "sample", "method": "gaussian", "count": 5}, ["gaussian"]),
         ({"stage": "sample", "method": "gmm", "components": 2, "count": 5}, ["mixture"]),
         ({"stage": "traverse", **MOVED}, ["coordinates"]),
-        ({"stage": "traverse", **MOVED, "strengths": [0.4], "unit": "quantile", "mode": "set"}, ["quantiles"]),
+        (
+            {"stage": "traverse", **MOVED, "strengths": [0.4], "unit": "quantile", "mode": "set_coordinate"},
+            ["quantiles"],
+        ),
         ({"stage": "traverse", **MOVED, "trust": {"by": "mahalanobis"}}, ["coordinates", "trust region"]),
         ({"stage": "traverse", "directions": ["bright"], "trust": {"by": "neighbours"}}, ["trust region"]),
         (PCN, ["gaussian"]),
