@@ -4,8 +4,6 @@ The scan and the probe are distributed reduces; neighbours and two-sample tests 
 are columns of the latents, written in workers and seen by readers all at once (store/columns.py).
 """
 
-import json
-import math
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.codec import CodecRef
 from pipeline.context import Context
+from pipeline.holes import of_all_images
 from pipeline.measurements import store_measurements
 from pipeline.reconstruction import write_errors
 from pipeline.selection import selection_clause
@@ -38,10 +37,6 @@ from stages.rows import finite_rows
 
 if TYPE_CHECKING:
     from stages.codecs.base import Codec
-
-
-SEARCHED_WHOLE = 200_000
-"""Rows up to which a table without an index is searched for the images nearest to a hole."""
 
 
 def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
         columns: list[str] = []
     else:
         found = diagnosis(_probed(step, ctx, evidence))
-        found += _depth(ctx, evidence, found, version)
+        found += of_all_images(ctx.latents, version, evidence, found)
         columns = _scores(step, ctx, evidence)
     store_measurements(step, ctx, found, version=version)
     flags = [m for m in found if m.status != OK and m.message]
@@ -89,41 +84,6 @@ def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
 
 def _nothing(scanned: Scanned) -> Measurement:
     return Measurement("diagnosis", status="too_few_points", n=scanned.n, message="fewer than two finite rows.")
-
-
-def _depth(ctx: Context, evidence: Evidence, found: list[Measurement], version: int) -> list[Measurement]:
-    """How far the emptiest draws are from the nearest of all images, by the table's index: a hole of the sample may be none.
-
-    Beside it stands how far images of the sample are from their nearest neighbour. Left out for large tables without an index.
-    """
-    latents = ctx.latents
-    cells = next((m for m in found if m.metric == "hole_cells"), None)
-    if cells is None or not (latents.indexed(version) or latents.count_rows(version=version) <= SEARCHED_WHOLE):
-        return []
-    worst = [w["draw"] for w in json.loads(cells.detail)["worst"]]
-
-    def nearest(vectors: Any, k: int) -> list[tuple[float, str]]:
-        rows = [latents.search(v, k=k, version=version, metric="l2", columns=["id"]).to_pylist()[-1] for v in vectors]
-        return [(math.sqrt(max(row["_distance"], 0.0)), row["id"]) for row in rows]
-
-    empty = nearest(evidence.draws[worst], 1)
-    usual = float(np.median([d for d, _ in nearest(evidence.sample.latents[: len(worst)], 2)]))
-    distances = [d for d, _ in empty]
-    if not usual > 0:
-        return []
-    return [
-        Measurement(
-            "hole_depth",
-            float(np.median(distances)) / usual,
-            target=evidence.reference,
-            low=min(distances) / usual,
-            high=max(distances) / usual,
-            n=len(worst),
-            unit="times the usual distance",
-            message="from the emptiest draws to the nearest of all images; the usual distance is that of two neighbouring images",
-            detail=json.dumps({"nearest": [{"distance": round(d, 5), "id": i} for d, i in empty]}),
-        )
-    ]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ FORMULAS = (
      "sets of draws give. Precision low: draws fall into holes."),
     ("codebook perplexity", "exp of the entropy of how often each code occurs: K where all K codes are used alike, 1 where one is."),
     ("dead codes", "Codes that no token uses. Equal use of K codes by N tokens leaves K(1 − 1/K)^N of them unused by chance."),
+    ("indexed precision", "Of draws, looked up in the index of all images: the share no further from the nearest image than 95 % of images are "
+     "from theirs. Hole depth: the emptiest draws' distance over that of two neighbouring images."),
     ("cycle error", "‖E(D(z)) − z‖ over the root of the codes' total variance."),
     ("intrinsic dimension", "TwoNN (Facco et al. 2017), from the ratio of the distances to the two nearest codes. Participation ratio: (Σλ)²/Σλ²."),
 )  # fmt: skip

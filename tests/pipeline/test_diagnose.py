@@ -35,9 +35,14 @@ def run(folder: Path, *steps: dict[str, Any], **changes: Any) -> RunResult:
     return run_job(parse_job(data), report=lambda event: None, executor=LocalExecutor(LocalSpec()))
 
 
-def write_blocks(folder: Path, count: int) -> np.ndarray:
-    """Pictures of 9 blocks whose brightness is normal; image 7 is at the edge everywhere. Returns the factors (count, 9)."""
+def write_blocks(folder: Path, count: int, *, two_kinds: bool = False) -> np.ndarray:
+    """Pictures of 9 blocks whose brightness is normal, or of a dark and a bright kind; image 7 is at the edge everywhere.
+
+    Returns the factors (count, 9).
+    """
     factors = np.random.default_rng(0).normal(size=(count, 9)).clip(-2.9, 2.9)
+    if two_kinds:
+        factors = np.where(factors[:, :1] > 0, 1.0, -1.0) + 0.2 * factors
     factors[7] = np.where(np.arange(9) % 2, 2.9, -2.9)
     for n, row in enumerate(factors):
         grey = np.round((row + 3) / 6 * 255).astype(np.uint8).reshape(3, 3)
@@ -180,3 +185,15 @@ def test_details_are_json_that_a_page_can_draw(done: tuple[Path, RunResult]) -> 
     assert sum(histogram["rows"]) == 150 and len(histogram["edges"]) == len(histogram["rows"]) + 1
     assert sum(histogram["expected"]) == pytest.approx(150, abs=1)
     assert len(details["ks_greatest"]["per_dimension"]) == 9 and len(details["hole_cells"]["draws"]) == 8
+
+
+@pytest.mark.parametrize("holed", [False, True])
+def test_an_index_holds_draws_against_every_image(tmp_path: Path, holed: bool) -> None:
+    """Two kinds of pictures leave the space between them and around them empty: one number says so."""
+    write_blocks(tmp_path, 400, two_kinds=holed)
+    step = DIAGNOSE | {"sample": 400}
+    run(tmp_path, {"stage": "encode"}, {"stage": "index", "kind": "ivf_flat"}, step)
+    (found,) = list_measurements(str(tmp_path / "store"), {}, None, where="metric = 'indexed_precision'")
+    assert found["n"] == 256 and found["low"] < found["high"] and found["threshold"] == pytest.approx(0.475)
+    assert (found["status"], found["value"] < 0.05) == (("holes", True) if holed else ("ok", False))
+    assert holed or found["value"] > 0.8
