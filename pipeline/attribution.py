@@ -34,6 +34,7 @@ from stages.row_hash import fractions, hash_ids
 
 BATCH_ROWS = 64
 SALT = "originals"
+IN_SAMPLE = "measured on rows that the readout was fitted on: a score that knows nothing seems to answer, too"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ def evidence(
     readout = design.readout
     asked = len(columns) > 1 and any(t in columns for t in design.targets if t is not None)
     parts = [] if slopes is None else [slopes]
-    if readout is not None and asked:
+    held_out = None
+    if readout is not None and asked and readout.held_out is not None:
+        held_out = readout.held_out.only(list(columns))
+        parts.append(np.empty((0, readout.coefficients.shape[1])))
+    elif readout is not None and asked:
         parts.append(readout.coefficients[list(columns)])
     response = ScorerResponse.none(NO_LABEL, "fewer than two scores have a label of their name")
     refits, count = None, len(columns)
@@ -94,6 +99,7 @@ def evidence(
             design.replicates,
             design.seed,
             design.group,
+            held_out,
         )
         splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
         sums = ctx.executor.reduce(splits, stage)
@@ -101,7 +107,13 @@ def evidence(
             refits = Refits.of(sums[..., : 1 + 2 * count])
         if readout is not None and asked:
             kept = np.r_[: 1 + count, sums.shape[2] - count : sums.shape[2]]
-            response = ScorerResponse.of(names, sums[..., kept], confidence=step.confidence)
+            response = ScorerResponse.of(
+                names,
+                sums[..., kept],
+                confidence=step.confidence,
+                held_out=held_out is not None,
+                said="" if held_out is not None else IN_SAMPLE,
+            )
     if readout is not None or not asked:
         return Evidence(refits, response)
     if not step.originals:

@@ -76,9 +76,10 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
         replicates=step.replicates,
         seed=step.seed,
     )
+    where = selection_clause(step, latents, version)
     splits = latents.splits(
         columns=["id", "latent", *(["labels"] if known else [])],
-        where=selection_clause(step, latents, version),
+        where=where,
         version=version,
         rows=max(1, SPLIT_PICTURES // design.pictures),
     )
@@ -90,7 +91,7 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
     stage = Evaluation(design, source, scorer=step.scorer if own else None, scorer_options=step.scorer_options)
     ctx.started_step(step, total=splits.rows)
     state: Effects = ctx.executor.reduce(splits, stage)
-    found = list(_measured(step, ctx, design, state, scored, version, readout))
+    found = list(_measured(step, ctx, design, state, scored, version, where, readout))
     store_measurements(step, ctx, found, version=version)
     left = state.non_finite + state.not_decoded + state.not_scored
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=left, total=splits.rows)
@@ -113,6 +114,7 @@ def _measured(
     state: Effects,
     scored: dict[int, Column],
     version: int,
+    where: str | None,
     readout: Readout | None,
 ) -> Iterator[Measurement]:
     for reason, count in (
@@ -142,7 +144,7 @@ def _measured(
     )
     columns = tuple(scored.values())
     if len(columns) > 1:
-        splits = ctx.latents.splits(columns=["labels"], version=version)
+        splits = ctx.latents.splits(columns=["labels"], where=where, version=version)
         sums = ctx.executor.reduce(splits, LabelCorrelation(columns))
         yield from label_correlations(sums, columns, confidence=step.confidence)
 
@@ -195,7 +197,7 @@ def _readout(
     splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
     dim = ctx.codec.latent.dim
     if step.readout == "ols" and dim <= MAX_DIM:
-        found: Readout = drive(least_squares_readout(columns, dim=dim), ctx.executor, splits)
+        found: Readout = drive(least_squares_readout(columns, dim=dim, group=step.group), ctx.executor, splits)
     else:
         types = {column.label: known[column.label] for column in columns}
         fitted = ridge_readout if step.readout == "ols" else logistic_readout

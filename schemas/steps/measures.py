@@ -43,7 +43,8 @@ class EvaluateStep(SelectionStep):
     readout: Literal["ols", "logistic", "direction"] = Field(
         "ols",
         description="reencode: the linear score is fitted on the labels (ols, which is ridge for latents of more than 2,048 "
-        "numbers; logistic), or is the direction's own projection",
+        "numbers; logistic), or is the direction's own projection. It is the ruler, and is fitted on all rows with labels, whatever "
+        "`where` selects; correlations of labels are those of the selected rows",
     )
     originals: int = Field(
         1000,

@@ -26,8 +26,10 @@ What this rests on, and the report says it too:
 - With `reencode` the original's score is read from its stored latent. A readout fitted on correlated labels borrows from the
   others what it cannot read itself, S = Σyy⁻¹Σyz Σzz⁻¹Σzy as a regression: that is its leak, and is found. What an encoder
   takes back of its own decoder's faults it never shows: no part has that. For a linear codec that brings pictures back
-  exactly, R of the balanced direction is S itself, and the model's part is 0: it ties nothing that the data does not. S is of the
-  rows that the readout was fitted on, as directions are: what both owe to chance they share.
+  exactly, R of the balanced direction is S itself, and the model's part is 0: it ties nothing that the data does not. S of a
+  least squares readout is cross-fitted (`crossfit`): of each row by a fit without it, so a score that learnt its labels by heart
+  is `unseen`. The edit's own effect is of the readout that was asked for, and direction and readout were fitted on the same rows:
+  what both owe to chance they share, and it is in R.
 
 Without S the last two parts cannot be told apart: `leak_model` is then both, and says so. Measured in σ of the scores;
 `in_score_units` in the detail is free of that unit and of its noise. Every part has its interval from the same bootstrap
@@ -44,12 +46,13 @@ from stages.attributes import Floats
 from stages.evaluation.design import Edit
 from stages.evaluation.refits import Refits
 from stages.evaluation.replicates import Results, ratio
-from stages.evaluation.response import ScorerResponse
+from stages.evaluation.response import UNSEEN, ScorerResponse
 
 PLAIN = ("mean_difference",)
 BALANCED = ("balanced_mean_difference", "ols")
 AS_GIVEN = "the interval takes the directions as given: their own fits' noise is not in it"
 NO_EFFECT = "the edit's effect on its own attribute cannot be told from 0, so a share of it means little"
+NOTHING_KNOWN = "of images that it was not fitted on, this score does not rise with its label"
 BOTH = "the scorer's own leaks are in it, too: {}"
 
 
@@ -116,10 +119,11 @@ def scorer_leaks(found: Results, response: ScorerResponse) -> Iterator[Measureme
     if response.status and not response.names:
         return
     for k, label in enumerate(response.names):
-        own = response.matrix[:, k, k] / found.sigma[0, at[label]]
+        own = response.own(k) / found.sigma[0, at[label]]
         why = response.status or (response.missing.get(label, "") if k not in response.usable else "")
-        about: dict[str, Any] = {"n": response.n, "message": response.message}
-        if why and why != "unseen":
+        message = response.message or (NOTHING_KNOWN if why == UNSEEN and response.held_out else response.said)
+        about: dict[str, Any] = {"n": response.n} | ({"message": message} if message else {})
+        if why and why != UNSEEN:
             yield Measurement("scorer_response", subject=label, target=label, status=why, **about)
             continue
         yield found.measurement(

@@ -28,11 +28,12 @@ from stages.evaluation.features import (
     picture_features,
     score_features,
 )
+from stages.evaluation.groups import group_hashes
 from stages.evaluation.kept_features import merged, offer, sampled
 from stages.evaluation.models import CodecSource, Models
 from stages.evaluation.scorer import open_scorer, scores_of
 from stages.moments import Moments
-from stages.row_hash import Hashes, hash_ids
+from stages.row_hash import Hashes
 from stages.rows import read_blocks
 from stages.sample import Sample
 from stages.scores.extractors import open_extractor
@@ -178,7 +179,7 @@ class Evaluation:
         features |= (
             identity_features(self.design, encoded)
             if self.design.identity and encoded is not None
-            else no_features(self.design, ["identity"], len(rows))
+            else no_features(self.design, ["identity", "beside"], len(rows))
         )
         state.sums += rows.weights.T @ self.layout.pack(features, len(rows))
         state.rows += len(rows)
@@ -226,15 +227,6 @@ class Evaluation:
         if encoded is not None:
             good &= np.isfinite(encoded).all(axis=(1, 2))
         return scores, encoded, good
-
-
-def group_hashes(labels: pa.StructArray, group: str | None, hashes: Hashes) -> Hashes:
-    """(rows,) hashes of what belongs together; a row without that label stands on its own, by the hash of its id."""
-    if group is None:
-        return hashes
-    named = labels.field(group).cast(pa.string())
-    known = named.is_valid().to_numpy(zero_copy_only=False)
-    return np.where(known, hash_ids(named.fill_null("")), hashes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,8 @@ from stages.attributes import Floats
 from stages.evaluation.design import Box, Design
 
 Sums = npt.NDArray[np.float64]
+CODE_ROUNDING = 1e-6
+"""Of a code's length: encoders answer in float32."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Layout:
                 ("moved", (k, a, j)),  # |Δ|
                 ("hit", (k, a)),  # the target moved the way it was asked
                 ("identity", (k, a)),
+                ("beside", (k, a)),  # 1 where something stands beside the direction, which a cosine can be of
                 ("inside", (k, a)),  # change of the picture inside the mask, and everywhere
                 ("change", (k, a)),
                 ("upward", (k,)),  # share of the steps along the path on which the target did not fall
@@ -145,18 +148,22 @@ def _lengths(combinations: Floats, products: Floats) -> Floats:
 
 def identity_features(design: Design, encoded: Floats) -> dict[str, Floats]:
     """encoded: (n, 1 + k·a, d), the decoded pictures encoded again. Cosine to the unedited one, about the data's mean and
-    without the part along the direction: what is left is what should have stayed.
+    without the part along the direction: what is left is what should have stayed. Where nothing but rounding is left (one
+    number in all, a code at the mean) there is no cosine: 0 and not `beside`.
     """
     n, k, a = len(encoded), len(design.edits), len(design.strengths)
-    cosine = np.zeros((n, k, a))
+    cosine, beside = np.zeros((n, k, a)), np.zeros((n, k, a))
     for i, edit in enumerate(design.edits):
-        here = encoded[:, [0, *range(1 + i * a, 1 + (i + 1) * a)]] - edit.mean
+        codes = encoded[:, [0, *range(1 + i * a, 1 + (i + 1) * a)]]
+        rounding = CODE_ROUNDING * (np.linalg.norm(codes, axis=2) + np.linalg.norm(edit.mean))
+        here = codes - edit.mean
         here = here - (here @ edit.vector)[..., None] * edit.vector
         norm = np.linalg.norm(here, axis=2)
-        product = norm[:, :1] * norm[:, 1:]
-        dot = np.einsum("nad,nd->na", here[:, 1:], here[:, 0])
-        cosine[:, i] = np.where(product > 0, dot / np.where(product > 0, product, 1.0), 0.0)
-    return {"identity": cosine}
+        left = norm > rounding
+        beside[:, i] = left[:, :1] & left[:, 1:]
+        product = np.where(beside[:, i] > 0, norm[:, :1] * norm[:, 1:], 1.0)
+        cosine[:, i] = np.einsum("nad,nd->na", here[:, 1:], here[:, 0]) / product * beside[:, i]
+    return {"identity": cosine, "beside": beside}
 
 
 def _box(mask: Box, height: int, width: int) -> tuple[slice, slice]:

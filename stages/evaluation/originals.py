@@ -11,7 +11,7 @@ import torch
 
 from schemas.errors import JobError
 from stages.attributes import Column, Floats, read_labels
-from stages.evaluation.effects import group_hashes
+from stages.evaluation.groups import group_hashes
 from stages.evaluation.on_labels import add_rows, empty_sums
 from stages.evaluation.scorer import Scorer, open_scorer, scores_of
 from stages.row_hash import hash_ids

@@ -17,6 +17,9 @@ from stages.attributes import Floats
 from stages.evaluation.discovery import benjamini_hochberg, p_value
 from stages.evaluation.replicates import NO_TARGET, Results, ratio
 
+NOTHING_BESIDE = "nothing_beside"
+"""The status of an identity cosine where all that a code is lies along the direction."""
+
 
 def questions(found: Results, *, false_discoveries: float) -> Iterator[Measurement]:
     """Every answer of one evaluation."""
@@ -85,10 +88,25 @@ def preservation(found: Results, i: int, target: int | None) -> Iterator[Measure
             else Measurement("side_effect", subject=edit.name, status="constant_score")
         )
     if found.design.identity:
-        cosines = found.mean("identity")[:, i]
-        yield found.measurement(
-            "identity_cosine", cosines.mean(axis=1), subject=edit.name, detail={"curve": cosines[0]}
-        )
+        yield _identity(found, i)
+
+
+def _identity(found: Results, i: int) -> Measurement:
+    """Of the pictures in which something stands beside the direction; `left_out` counts the others."""
+    name = found.design.edits[i].name
+    sums, counted = found.sums("identity")[:, i], found.sums("beside")[:, i]
+    pictures = found.weight[0] * len(found.design.strengths)
+    left = round(float(pictures - counted[0].sum()))
+    said = f"{left} of {pictures:.0f} pictures left out: nothing stands beside the direction" if left else ""
+    if not counted[0].any():
+        return Measurement("identity_cosine", subject=name, n=0, status=NOTHING_BESIDE, message=said)
+    return found.measurement(
+        "identity_cosine",
+        ratio(sums.sum(axis=1), counted.sum(axis=1)),
+        subject=name,
+        detail={"curve": ratio(sums[0], counted[0]), "left_out": left},
+        **({"message": said} if said else {}),
+    )
 
 
 def smoothness(found: Results, i: int) -> Iterator[Measurement]:

@@ -1,19 +1,21 @@
 """Linear scores of attributes read from a latent: what `scorer: reencode` measures decoded pictures with.
 
 ols       w = (Σzz + λI)⁻¹ Σzy from one pass: the best linear guess of the label, in the label's own unit. Latents wider than
-          MAX_DIM seldom have the rows for it: there it is ridge, with its penalty by cross-validation
+          MAX_DIM seldom have the rows for it: there it is ridge, with its penalty by cross-validation. The same pass gives the
+          scores of rows that a fit has not seen (`crossfit`), so what the score itself answers to is not what it was told
 logistic  the log-odds of a logistic fit
 direction the projection on the stored unit direction
 
 Not a judge from outside: it sees what the codec's encoder sees. A scorer of one's own answers for everything else.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import f as f_distribution
+from scipy.stats import norm
 
 from schemas.measurements import OK, Measurement
 from schemas.source import LabelType
@@ -21,14 +23,13 @@ from schemas.steps import FitStep
 from stages.attributes import Column, Floats
 from stages.directions.closed_forms import hopeless_estimate
 from stages.directions.fit import FULL_MOMENTS_DIM, fit
-from stages.directions.regression import Regressed, Regression
-from stages.moments import Moments
+from stages.evaluation.crossfit import HALVES, CrossFit, Folded, InFolds, cross_fit, solve
 from stages.stage import Passes
 
-RIDGE = 1e-6
-"""λ as a share of the mean variance of a coordinate: keeps dimensions that never vary from blowing up."""
 LOGISTIC_L2 = 1.0
 CHANCE_P = 0.05
+MIN_ROWS = 20
+"""With fewer, rows kept apart from the fit say nothing."""
 MAX_DIM = FULL_MOMENTS_DIM
 """Up to this size the covariance of all coordinates is kept."""
 
@@ -44,6 +45,8 @@ class Readout:
     """Attributes that cannot be read, and why."""
     knows: tuple[Measurement, ...] = ()
     """How much of each label its score tells, of those fitted by `least_squares_readout`."""
+    held_out: CrossFit | None = None
+    """The same scores of rows kept apart from their fit; None where they cannot be had without fitting again."""
 
     def __call__(self, latents: Floats) -> Floats:
         """(n, d) → (n, J)."""
@@ -55,7 +58,8 @@ class Readout:
         missing = {name: why for name, why in self.missing.items() if name in wanted}
         names = tuple(self.attributes[i] for i in kept)
         knows = tuple(m for m in self.knows if m.target in wanted)
-        return Readout(names, self.coefficients[kept], self.intercept[kept], missing, knows)
+        held_out = self.held_out.only(kept) if self.held_out is not None else None
+        return Readout(names, self.coefficients[kept], self.intercept[kept], missing, knows, held_out)
 
 
 def directions_readout(vectors: Mapping[str, tuple[Floats, Floats]]) -> Readout:
@@ -65,25 +69,34 @@ def directions_readout(vectors: Mapping[str, tuple[Floats, Floats]]) -> Readout:
     return Readout(tuple(vectors), weights, offsets, {})
 
 
-def least_squares_readout(columns: Sequence[Column], *, dim: int) -> Passes[Any, Readout]:
-    """One pass over the rows that carry every label; two where a column that cannot be read must not cost the others rows."""
+def least_squares_readout(columns: Sequence[Column], *, dim: int, group: str | None = None) -> Passes[Any, Readout]:
+    """One pass over the rows that carry every label; two where a column that cannot be read must not cost the others rows.
+
+    `group`: the label whose rows are kept apart from a fit together.
+    """
     members = tuple(range(len(columns)))
-    state: Regressed = yield Regression(tuple(columns), members, dim, 0.0, True)
+    state: Folded = yield InFolds(tuple(columns), members, dim, group)
     hopeless = {i: e.status for i, c in enumerate(columns) if (e := hopeless_estimate(state.counts, i, c))}
     if any(state.counts.known[i] < state.counts.rows for i in hopeless):
         members = tuple(i for i in members if i not in hopeless)
-        state = yield Regression(tuple(columns), members, dim, 0.0, True)
-    moments = state.complete[0].merged(state.complete[1])
-    found: dict[str, tuple[Floats, float]] = {}
-    knows = []
+        state = yield InFolds(tuple(columns), members, dim, group)
+    moments = state.moments
     missing = {columns[i].name: str(status) for i, status in hopeless.items()}
+    kept = []
     for at, i in enumerate(members):
         if i not in hopeless and (moments.n < 3 or moments.yy[at, at] <= 0):
             missing[columns[i].name] = "too_few" if moments.n < 3 else "constant"
         elif i not in hopeless:
-            found[columns[i].name] = weights, _ = _solve(moments, at)
-            knows.append(_known(moments, at, weights, columns[i].name))
-    return replace(_readout(found, missing, dim), knows=tuple(knows))
+            kept.append(at)
+    if not kept:
+        return _readout({}, missing, dim)
+    names = [columns[members[at]].name for at in kept]
+    weights = solve(moments)[kept]
+    intercepts = moments.y_mean[kept] - weights @ moments.z_mean
+    held_out = cross_fit(state.folds, kept, group)
+    known = tuple(_known(moments.n, held_out, k, name) for k, name in enumerate(names))
+    found = {name: (w, float(b)) for name, w, b in zip(names, weights, intercepts, strict=True)}
+    return replace(_readout(found, missing, dim), knows=known, held_out=held_out)
 
 
 def logistic_readout(
@@ -116,30 +129,19 @@ def _fitted(
     return _readout(found, missing, dim)
 
 
-def _solve(moments: Moments, at: int) -> tuple[Floats, float]:
-    covariance = moments.zz / (moments.n - 1)
-    ridge = RIDGE * float(np.trace(covariance)) / len(covariance)
-    weights = np.asarray(
-        np.linalg.solve(covariance + ridge * np.eye(len(covariance)), moments.zy[:, at] / (moments.n - 1)), np.float64
-    )
-    return weights, float(moments.y_mean[at] - weights @ moments.z_mean)
-
-
-def _known(moments: Moments, at: int, weights: Floats, name: str) -> Measurement:
-    """R² adjusted for the d coordinates it was fitted with, 1 − (1 − R²)(n − 1)/(n − d − 1), and the F test of R² against chance.
-
-    The rows of the fit are the rows asked, so plain R² of noise is d/(n − 1), and every score seems to tell its label.
+def _known(n: int, held_out: CrossFit | None, at: int, name: str) -> Measurement:
+    """R² of rows that the score was not fitted on, and whether it goes with its label there: r√n against chance, one-sided, with
+    the width of a cross-fit that says nothing. R² itself may be below 0 and the score still tell something: of few rows for
+    many coordinates, it tells too loudly. Takes rows for independent; `scorer_response` does not, where rows have a group.
     """
-    n, used = moments.n, int(np.count_nonzero(np.diagonal(moments.zz) > 0))
-    free = n - used - 1
-    if free < 1:
-        message = f"{n} rows for {used} coordinates: whether the score tells its label cannot be told"
-        return Measurement("readout_r2", target=name, n=n, status="too_few", message=message)
-    missed = 1 - min(max(float(weights @ moments.zy[:, at] / moments.yy[at, at]), 0.0), 1.0)
-    p = float(f_distribution.sf((1 - missed) / used / max(missed / free, 1e-300), used, free)) if used else 1.0
-    chance = "" if p <= CHANCE_P else f"the score of {name} tells its label no better than chance (p {p:.2g})"
-    value = 1 - missed * (n - 1) / free
-    return Measurement("readout_r2", value, target=name, n=n, status="at_chance" if chance else OK, message=chance)
+    about: dict[str, Any] = {"target": name, "n": n}
+    if held_out is None or n < MIN_ROWS:
+        message = f"{n} rows, too few to keep some apart from the fit: whether the score tells its label cannot be told"
+        return Measurement("readout_r2", status="too_few", message=message, **about)
+    r2, p = float(held_out.r2[at]), float(norm.sf(held_out.r[at] * math.sqrt(n / HALVES)))
+    said = f"of images that it was not fitted on, R² {r2:.2g}, p {p:.2g}"
+    chance = f"the score of {name} tells its label no better than chance ({said})" if p > CHANCE_P else ""
+    return Measurement("readout_r2", r2, status="at_chance" if chance else OK, message=chance, **about)
 
 
 def _readout(found: Mapping[str, tuple[Floats, float]], missing: Mapping[str, str], dim: int) -> Readout:

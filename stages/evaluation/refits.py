@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from stages.attributes import Column, Floats
-from stages.evaluation.effects import group_hashes
+from stages.evaluation.crossfit import CrossFit
+from stages.evaluation.groups import group_hashes
 from stages.evaluation.on_labels import add_rows, empty_sums, least_squares, means_apart
 from stages.moments import Moments
 from stages.rows import read_blocks
@@ -33,7 +34,8 @@ def gradient(response: Moments) -> Floats | None:
 class Refit:
     """A reduce stage: `on_labels` sums of projections of latents, over rows that know every column.
 
-    `projections` (P, d); `centre` (d,) lies near the latents' mean.
+    `projections` (P, d); `centre` (d,) lies near the latents' mean. `held_out`: scores of every row by a fit without it, which
+    come after the projections.
     """
 
     columns: tuple[Column, ...]
@@ -42,15 +44,20 @@ class Refit:
     replicates: int
     seed: int
     group: str | None
+    held_out: CrossFit | None = None
 
     def start(self) -> Floats:
-        return empty_sums(len(self.columns), len(self.projections), replicates=self.replicates)
+        more = 0 if self.held_out is None else self.held_out.coefficients.shape[1]
+        return empty_sums(len(self.columns), len(self.projections) + more, replicates=self.replicates)
 
     def add(self, state: Floats, batch: pa.RecordBatch) -> Floats:
         for block in read_blocks(batch, self.columns, holdout=0.0):
             chosen = np.flatnonzero(block.known.all(axis=1))
-            projected = (block.latents[chosen] - self.centre) @ self.projections.T
+            latents = block.latents[chosen]
+            projected = (latents - self.centre) @ self.projections.T
             groups = group_hashes(block.labels, self.group, block.hashes)[chosen]
+            if self.held_out is not None:
+                projected = np.column_stack([projected, self.held_out(latents, groups)])
             add_rows(state, block.values[chosen], projected, groups, seed=self.seed)
         return state
 

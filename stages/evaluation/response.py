@@ -10,12 +10,13 @@ An edit that changes the shown attributes by c (in units of the labels) is measu
 is what the same scorer would have said of the edit had it no leaks, in its own units: of a diagonal S, u = r.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stages.attributes import Floats
 from stages.bootstrap import percentile_interval
+from stages.evaluation.crossfit import HALVES
 from stages.evaluation.on_labels import least_squares, scatter
 
 ROWS_PER_LABEL = 10
@@ -23,7 +24,6 @@ ROWS_PER_LABEL = 10
 MAX_CONDITION = 100.0
 """Of S in units of its diagonal and the labels' σ: beyond it, noise of a score counts a hundredfold."""
 TOLERANCE = 1e-9
-
 TOO_FEW_LABELLED = "too_few_labelled"
 CONSTANT_LABEL = "constant_label"
 COLLINEAR_LABELS = "collinear_labels"
@@ -38,7 +38,8 @@ class ScorerResponse:
     """S of the scores that are labels. `matrix` (1 + replicates, J, J), score by label: row 0 of all `n` pictures.
 
     `names` (J,) of the scores; `missing`: scores that have no place in it, and why. Where S as a whole cannot be had or
-    undone, `status` says why and `usable` is empty. `usable`: positions in `names` that leaks can be freed of S for.
+    undone, `status` says why and `usable` is empty. `usable`: positions in `names` that leaks can be freed of S for. `said`: what
+    must be known of every number here.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,8 @@ class ScorerResponse:
     message: str = ""
     missing: dict[str, str] = field(default_factory=dict)
     usable: tuple[int, ...] = ()
+    said: str = ""
+    held_out: bool = False
 
     @classmethod
     def none(cls, status: str, message: str) -> "ScorerResponse":
@@ -55,11 +58,17 @@ class ScorerResponse:
         return cls((), np.zeros((1, 0, 0)), 0, status, message)
 
     @classmethod
-    def of(cls, names: tuple[str, ...], sums: Floats, *, confidence: float) -> "ScorerResponse":
-        """From `on_labels` sums of labels and scores of the same names, in the same order."""
+    def of(
+        cls, names: tuple[str, ...], sums: Floats, *, confidence: float, held_out: bool = False, said: str = ""
+    ) -> "ScorerResponse":
+        """From `on_labels` sums of labels and scores of the same names, in the same order.
+
+        `held_out`: the scores are fits to these labels, each of rows that it was not fitted on (`crossfit`). Such a score sees its
+        label where it rises with it; one that falls knows nothing, and is so by chance.
+        """
         count, n = len(names), round(float(sums[0, 0, 0]))
         matrix = np.swapaxes(least_squares(sums), 1, 2)
-        found = cls(names, matrix, n, missing={})
+        found = cls(names, matrix, n, missing={}, said=said, held_out=held_out)
         if n < ROWS_PER_LABEL * (count + 1):
             needed = f"{n} pictures carry all {count} labels; {ROWS_PER_LABEL * (count + 1)} are needed"
             return found._without(TOO_FEW_LABELLED, needed)
@@ -73,7 +82,8 @@ class ScorerResponse:
         if lowest < TOLERANCE:
             return found._without(COLLINEAR_LABELS, "the labels determine one another: none changes while others stay")
         own = matrix[:, range(count), range(count)]
-        seen = tuple(j for j in range(count) if _apart_from_zero(own[:, j], confidence))
+        sees = _above_zero if held_out else _apart_from_zero
+        seen = tuple(j for j in range(count) if sees(own[:, j], confidence))
         missing = {names[j]: UNSEEN for j in range(count) if j not in seen}
         scaled = matrix[0][np.ix_(seen, seen)] * sigma[list(seen)] / (own[0, seen] * sigma[list(seen)])[:, None]
         condition = float(np.linalg.cond(scaled)) if seen else 1.0
@@ -81,10 +91,15 @@ class ScorerResponse:
             return found._without(
                 ILL_CONDITIONED, f"condition {condition:.3g}: the scores hardly tell the labels apart"
             )
-        return cls(names, matrix, n, missing=missing, usable=seen)
+        return replace(found, missing=missing, usable=seen)
 
     def _without(self, status: str, message: str) -> "ScorerResponse":
-        return ScorerResponse(self.names, self.matrix, self.n, status, message, dict.fromkeys(self.names, status))
+        return replace(self, status=status, message=message, missing=dict.fromkeys(self.names, status))
+
+    def own(self, k: int) -> Floats:
+        """(1 + replicates,) S_kk; of a held-out score that sees nothing with the width of nothing (`crossfit.HALVES`)."""
+        values = self.matrix[:, k, k]
+        return _widened(values) if self.held_out and k not in self.usable else np.asarray(values)
 
     def why_not(self, *names: str) -> str:
         """The typed reason that a leak between these scores cannot be freed of the scorer's; empty where it can."""
@@ -118,3 +133,12 @@ class ScorerResponse:
 def _apart_from_zero(values: Floats, confidence: float) -> bool:
     interval = percentile_interval(values[1:], confidence=confidence)
     return interval is not None and not interval[0] <= 0 <= interval[1]
+
+
+def _above_zero(values: Floats, confidence: float) -> bool:
+    interval = percentile_interval(_widened(values)[1:], confidence=confidence)
+    return interval is not None and interval[0] > 0
+
+
+def _widened(values: Floats) -> Floats:
+    return np.asarray(values[0] + np.sqrt(HALVES) * (values - values[0]))

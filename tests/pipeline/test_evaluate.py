@@ -11,7 +11,7 @@ from pipeline.run import run_job
 from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.job import parse_job
-from tests.jobs import job_data, make_images
+from tests.jobs import factors, job_data, make_images
 
 FITS = [
     {"stage": "encode"},
@@ -83,9 +83,23 @@ def test_fitted_scores_rank_the_estimators_of_one_attribute(folder: Path, tmp_pa
     ranks = [json.loads(found["bake_off", n, "bright"]["detail"])["rank"] for n in ("bright", "plain.bright")]
     assert sorted(ranks) == [1, 2]
     # The fits were repeated for these intervals: nothing is taken as given.
-    assert [found[m, "bright", "round"]["message"] for m in ("leak_data", "leak_model")] == ["", ""]
+    assert not any("as given" in found[m, "bright", "round"]["message"] for m in ("leak_data", "leak_model"))
     assert found["effect", "bright", "bright"]["value"] > 0.5
     assert 10 < found["effect", "bright", "bright"]["n"] < 60
+
+
+def test_label_correlations_are_of_the_selected_rows_and_scores_are_fitted_on_all(folder: Path, tmp_path: Path) -> None:
+    step = {"directions": ["bright", "round"], "strengths": [1]}
+    some = measured(folder, tmp_path / "some", step | {"where": "labels.shade < 0.5"})
+    every = measured(folder, tmp_path / "all", step)
+    factor = np.array([factors(i) for i in range(60)], float)
+    for found, chosen in ((every, np.ones(60, bool)), (some, np.arange(60) % 5 < 3)):
+        one = found["label_correlation", "bright", "round"]
+        assert one["n"] == chosen.sum()
+        assert one["value"] == pytest.approx(np.corrcoef(factor[chosen].T)[0, 1])
+    assert some["readout_r2", "", "bright"]["n"] == 60
+    assert some["readout_r2", "", "bright"]["value"] == every["readout_r2", "", "bright"]["value"]
+    assert some["effect", "bright", "bright"]["n"] == 36
 
 
 def test_wide_latents_are_read_by_ridge(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +111,10 @@ def test_wide_latents_are_read_by_ridge(folder: Path, tmp_path: Path, monkeypatc
         assert found["effect", "bright", name]["value"] == pytest.approx(
             exact["effect", "bright", name]["value"], abs=0.05
         )
-    assert found["effect", "bright", "bright"]["value"] != exact["effect", "bright", "bright"]["value"]
+    # Only least squares comes with its answer of rows that it was not fitted on; the others say what theirs is of.
+    assert ("readout_r2", "", "bright") in exact and ("readout_r2", "", "bright") not in found
+    told = [one["scorer_response", "bright", "bright"]["message"] for one in (exact, found)]
+    assert told[0] == "" and "rows that the readout was fitted on" in told[1]
 
 
 def test_a_scorer_of_ones_own(folder: Path, tmp_path: Path) -> None:

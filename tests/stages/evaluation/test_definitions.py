@@ -4,6 +4,7 @@ Bent responses, uneven grids, edits that do nothing or the opposite, slices of s
 effects (test_effects.py) never shows.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from schemas.measurements import Measurement
 from stages.attributes import Column
 from stages.evaluation.bake_off import bake_off
 from stages.evaluation.design import Design, Edit, Slice
-from stages.evaluation.effects import Effects, group_hashes
+from stages.evaluation.effects import Effects
 from stages.evaluation.features import Layout, identity_features, no_features, picture_features, score_features
+from stages.evaluation.groups import group_hashes
 from stages.evaluation.questions import questions
 from stages.evaluation.replicates import Results
 from stages.evaluation.slices import slices
@@ -50,7 +52,7 @@ def results(
     scores = np.concatenate([base, base + deltas.reshape(N, -1, len(asked.attributes))], axis=1)
     origin = base[:, 0].mean(axis=0)
     found = score_features(asked, scores, origin, np.zeros((N, 0)) if member is None else member.astype(float))
-    found |= no_features(asked, ["identity", "inside", "change", "moving", "step_ratio", "bend"], N)
+    found |= no_features(asked, ["identity", "beside", "inside", "change", "moving", "step_ratio", "bend"], N)
     layout = Layout.of(asked)
     if weights is None:
         weights = rng.poisson(1, (asked.replicates, N))
@@ -131,6 +133,38 @@ def test_identity_leaves_out_the_edits_own_direction_and_is_about_the_mean() -> 
     here, there = (encoded[:, k, 1:] - mean[1:] for k in (0, 1))
     expected = (here * there).sum(1) / np.linalg.norm(here, axis=1) / np.linalg.norm(there, axis=1)
     np.testing.assert_allclose(found, expected)
+
+
+def test_pictures_with_nothing_beside_the_direction_have_no_identity_cosine_and_are_counted() -> None:
+    rng = np.random.default_rng(3)
+    mean = np.array([5.0, -3, 2, 1])
+    asked = design(edits=(Edit("a", "a", "ols", AXES[0], mean, 1.0),), strengths=(-1.0, 1.0))
+    encoded = (rng.standard_normal((6, 3, 4)) + mean).astype(np.float32)
+    whole = identity_features(asked, encoded)
+    assert whole["beside"].all()
+    encoded[1, 0] = mean + 2 * AXES[0]  # the unedited code: no picture of this row has a cosine
+    encoded[4, 2] = mean  # one edited code at the mean
+    found = identity_features(asked, encoded)
+    beside = np.ones((6, 1, 2))
+    beside[1], beside[4, 0, 1] = 0, 0
+    np.testing.assert_array_equal(found["beside"], beside)
+    np.testing.assert_allclose(found["identity"], whole["identity"] * beside)
+    alone = design(edits=(Edit("a", "a", "ols", np.array([-1.0]), np.array([0.3]), 1.0),), strengths=(1.0,))
+    one = identity_features(alone, rng.standard_normal((6, 2, 1)).astype(np.float32))
+    assert not one["beside"].any() and not one["identity"].any()
+
+
+def test_an_identity_cosine_is_the_mean_of_the_pictures_that_have_one() -> None:
+    found = results(design(), responses(np.random.default_rng(0)))
+    pictures = N * len(GRID)
+    found.sums("beside")[:, 0], found.sums("identity")[:, 0] = found.weight[:, None], 0.8 * found.weight[:, None]
+    found.sums("beside")[:, 0, 0], found.sums("identity")[:, 0, 0] = 0, 0
+    told = {m.subject: m for m in questions(found, false_discoveries=0.05) if m.metric == "identity_cosine"}
+    one = told["a"]
+    assert one.value == pytest.approx(0.8) and one.status == "ok"
+    assert one.message == f"{N} of {pictures} pictures left out: nothing stands beside the direction"
+    assert json.loads(one.detail) == {"curve": [None, *[0.8] * (len(GRID) - 1)], "left_out": N}
+    assert (told["b"].value, told["b"].status) == (None, "nothing_beside")
 
 
 def test_a_slice_is_held_against_the_others_of_its_own_label() -> None:

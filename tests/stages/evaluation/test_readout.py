@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
 
 from schemas.source import LabelType
 from stages.attributes import Column
@@ -33,24 +32,22 @@ def test_least_squares_is_what_it_says_on_any_split() -> None:
     np.testing.assert_allclose(found(wide).mean(axis=0), labels.mean(axis=0), rtol=1e-6)
 
 
-def test_how_much_a_score_tells_is_adjusted_for_the_coordinates_it_was_fitted_with() -> None:
+def test_how_much_a_score_tells_is_of_rows_that_it_was_not_fitted_on() -> None:
     """Plain R² of noise is d/(n − 1); a label that the latent does not know must not look known."""
     latents, labels = rows(60)
     rng = np.random.default_rng(6)
     batch = batch_of(latents, {"smiling": rng.random(60) < 0.5, "age": labels[:, 1]})
     found, _ = carried(least_squares_readout(COLUMNS, dim=6), list(uneven(batch, 0)))
     noise, age = found.knows
-    wide = latents.astype(float)
-    r2 = LinearRegression().fit(wide, labels[:, 1]).score(wide, labels[:, 1])
-    assert age.value == pytest.approx(1 - (1 - r2) * 59 / 53, abs=1e-5) and age.status == "ok" and age.n == 60
+    assert age.value == pytest.approx(0.374, abs=1e-3) and age.status == "ok" and age.n == 60
     assert noise.status == "at_chance" and "no better than chance" in noise.message
     chance = []
     for seed in range(60):
         flip = np.random.default_rng(seed).random(60) < 0.5
         found, _ = carried(least_squares_readout(COLUMNS[:1], dim=6), [[batch_of(latents, {"smiling": flip})]])
         chance.append(found.knows[0])
-    assert sum(m.status == "ok" for m in chance) <= 8
-    assert abs(np.mean([m.value for m in chance])) < 0.03
+    assert sum(m.status == "ok" for m in chance) <= 6
+    assert -0.3 < np.mean([m.value for m in chance]) < -0.05
     few, _ = carried(least_squares_readout(COLUMNS[1:], dim=6), [[batch.slice(0, 7)]])
     assert few.knows[0].status == "too_few" and few.knows[0].value is None
 
