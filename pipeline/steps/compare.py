@@ -52,6 +52,8 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
     version = mine.version
     ours = Side(mine, version, selection_clause(step, mine, version))
     others = Side(theirs, theirs.version)
+    if not mine.count_rows(ours.where, version):
+        raise JobError.one(f"{step.name}.where", step.where, "no row is left to compare.", "loosen the filter")
     pairs = join(ours, others, ctx.work_url(f"{step.name}.arrow"), options=ctx.file_options)
     if not pairs.rows:
         reason = f"has latents of none of the images that are selected from {mine.name}."

@@ -13,11 +13,12 @@ import numpy as np
 
 from pipeline.attribution import can_refit, evidence
 from pipeline.context import Context
+from pipeline.groups import ungrouped
 from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
 from pipeline.steps.codes import stored_direction
 from pipeline.steps.fit import drive
-from schemas.errors import JobError
+from schemas.errors import JobError, Problem
 from schemas.job import did_you_mean
 from schemas.measurements import OK, Measurement
 from schemas.source import LabelType
@@ -46,6 +47,7 @@ from stages.evaluation.scorer import scored_attributes
 from stages.evaluation.slices import slices
 
 MAX_SLICES = 64
+SHOWN_VALUES = 10
 SPLIT_PICTURES = 4096
 """Pictures decoded for one split: some seconds of work, and no more lost when a worker dies."""
 
@@ -85,6 +87,8 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
     )
     if not splits.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to evaluate.", "loosen the filter")
+    if said := ungrouped(latents, step.group, where, version=version):
+        ctx.notice(f"{step.name}: {said}")
     scored = {j: c for j, name in enumerate(attributes) if (c := _column(name, known)) is not None}
     design = replace(design, gradient=can_refit(design, scored), fidelity=_fidelity(step, splits.rows))
     source = CodecSource(ctx.codec.spec, ctx.codec.load, ctx.codec.allow_code)
@@ -194,6 +198,7 @@ def _readout(
     named = tuple(name for name in dict.fromkeys(e.attribute for e in edits) if _column(name, known) is not None)
     wanted = step.attributes or named or tuple(name for name in known if _column(name, known) is not None)
     columns = [_needed_column(name, step, known) for name in wanted]
+    _check_values(columns, step, ctx, version)
     splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
     dim = ctx.codec.latent.dim
     if step.readout == "ols" and dim <= MAX_DIM:
@@ -218,6 +223,25 @@ def _needed_column(name: str, step: EvaluateStep, known: dict[str, LabelType]) -
         fix = f"{did_you_mean(name, known)} Or use readout: direction, or a scorer of your own"
         raise JobError.one(f"{step.name}.attributes", name, reason, fix)
     return column
+
+
+def _check_values(columns: list[Column], step: EvaluateStep, ctx: Context, version: int) -> None:
+    """A value that no row has is a slip of the pen, not a score of one class. Raises JobError with the values there are."""
+    asked = [column for column in columns if column.value is not None]
+    if not asked:
+        return
+    splits = ctx.latents.splits(columns=["labels"], version=version)
+    counts = ctx.executor.reduce(splits, Census(tuple(dict.fromkeys(column.label for column in asked))))
+    wrong = []
+    for column in asked:
+        values = counts[column.label]
+        if values is None or column.value in values:  # None: too many values to count
+            continue
+        fix = did_you_mean(str(column.value), values) or "name a value that rows have"
+        reason = f"no row has this value; `{column.label}` is {', '.join(sorted(values)[:SHOWN_VALUES]) or 'missing everywhere'}."
+        wrong.append(Problem(f"{step.name}.attributes", column.name, reason, fix))
+    if wrong:
+        raise JobError(wrong)
 
 
 def _column(name: str, known: dict[str, LabelType]) -> Column | None:

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.directions import store_directions
 from pipeline.executors.base import Executor, Splits
+from pipeline.groups import ungrouped
 from pipeline.measurements import named, store_measurements
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
@@ -29,6 +30,8 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     where = selection_clause(step, latents, version)
     splits = latents.splits(columns=COLUMNS, where=where, version=version)
     ctx.started_step(step, total=splits.rows)
+    if said := ungrouped(latents, step.group, where, version=version):
+        ctx.notice(f"{step.name}: {said}")
     passes = fit(step, attributes, dim=ctx.codec.latent.dim, labels=known)
     read: int | None = None
     if step.refresh == "off":

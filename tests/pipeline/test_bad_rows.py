@@ -155,3 +155,58 @@ def test_an_index_is_measured_on_rows_that_can_be_asked_for(folder: Path) -> Non
 def test_too_little_to_work_on_is_told_with_what_is_needed(folder: Path, step: dict[str, Any], said: str) -> None:
     with pytest.raises(JobError, match=said):
         run(folder, step)
+
+
+def labelled(tmp_path: Path, *columns: tuple[str, list[str]]) -> Path:
+    """Twelve images with more labels: name → a text for each image, empty where it is missing."""
+    folder = make_images(tmp_path, 12)
+    file = folder / "labels.csv"
+    lines = file.read_text().splitlines()
+    for name, values in columns:
+        lines = [",".join(pair) for pair in zip(lines, [name, *values], strict=True)]
+    file.write_text("\n".join(lines))
+    return folder
+
+
+def labelled_run(folder: Path, *steps: dict[str, Any], types: dict[str, str] | None = None) -> RunResult:
+    source = {"images": f"{folder}/images/**/*.png", "labels": {"uri": f"{folder}/labels.csv", "types": types or {}}}
+    data = job_data(folder, folder / "store", steps=[{"stage": "encode"}, *steps], source=source)
+    return run_job(parse_job(data), report=lambda event: None)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([""] * 12, "no row has a group `who`: every row stands on its own, and intervals are those without groups"),
+        (["anna"] * 3 + [""] * 4 + ["tom"] * 5, "4 of 12 rows have no group `who`: each of them stands on its own"),
+        (["anna"] * 6 + ["tom"] * 6, ""),
+    ],
+)
+def test_rows_without_the_group_they_are_grouped_by_are_told(tmp_path: Path, values: list[str], said: str) -> None:
+    folder = labelled(tmp_path, ("who", values))
+    fit = {"stage": "fit", "attributes": ["bright"], "holdout": 0}
+    steps = [
+        {**fit, "name": "label", "group": "who"},
+        {**fit, "name": "folder", "group": "id:/"},
+        {**fit, "name": "nowhere", "group": "id:#"},
+        {"stage": "evaluate", "directions": ["label.bright"], "group": "who", "replicates": 20, "strengths": [1]},
+    ]
+    counts = labelled_run(folder, *steps, types={"who": "category"}).steps
+    for step in ("label", "evaluate"):
+        told = [n for n in counts[step].get("notices", []) if "group" in n]
+        assert told == ([f"{step}: {said}"] if said else [])
+    assert not [n for n in counts["folder"].get("notices", []) if "group" in n]
+    assert any("no row has a group `id:#`" in n for n in counts["nowhere"]["notices"])
+
+
+def test_a_value_of_a_category_that_no_row_has_is_told_with_those_there_are(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, ("hair", ["red", "brown", ""] * 4))
+    fit = {"stage": "fit", "attributes": ["bright"], "holdout": 0}
+    step = {"stage": "evaluate", "directions": ["bright"], "replicates": 20, "strengths": [1]}
+    with pytest.raises(JobError) as caught:
+        labelled_run(folder, fit, {**step, "attributes": ["bright", "hair=rd"]}, types={"hair": "category"})
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.value) == ("evaluate.attributes", "hair=rd")
+    assert "`hair` is brown, red" in problem.reason and "red" in problem.fix
+    result = labelled_run(folder, fit, {**step, "attributes": ["bright", "hair=red"]}, types={"hair": "category"})
+    assert result.steps["evaluate"]["rows"] == 12
