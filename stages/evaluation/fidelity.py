@@ -11,7 +11,8 @@ import numpy as np
 
 from schemas.measurements import Measurement
 from stages.evaluation.replicates import Results, clean
-from stages.scores.paired import FEWEST_GROUPS, JACKKNIFE_FEATURES, Distance, Unedited
+from stages.scores.grouped import FEWEST_GROUPS, JACKKNIFE_FEATURES
+from stages.scores.paired import Distance, Unedited
 
 FEW_FOR_FEATURES = "fewer_images_than_features"
 

@@ -12,7 +12,7 @@ from stages.evaluation.design import Design, Fidelity
 from stages.row_hash import Hashes, fractions, salted
 from stages.sample import Sample, SampledRows
 from stages.scores.extractors import feature_count
-from stages.scores.paired import GROUPS
+from stages.scores.grouped import dealt
 
 MAX_VALUES = 2**25
 """Numbers of features that are kept: 128 MiB."""
@@ -51,10 +51,9 @@ def offer(
         if problem := _too_many(asked.images, pictures, count, at="evaluate"):
             raise JobError([problem])
         sample = Sample(pictures * count, 1, asked.images)
-    dealt = (salted(groups, "fidelity groups") % np.uint64(GROUPS)).astype(np.int8)
     flat = features.reshape(n, -1).astype(np.float32)[good]
     # The one class column of a sample carries the group an image is dealt into.
-    sample.offer(SampledRows(salted(hashes, SALT)[good], np.zeros(len(flat), bool), flat, dealt[good, None]))
+    sample.offer(SampledRows(salted(hashes, SALT)[good], np.zeros(len(flat), bool), flat, dealt(groups)[good, None]))
     return sample, int((~good).sum())
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from schemas.measurements import Measurement
 from stages.moments import Floats, Moments
 from stages.scores.coverage import coverage_of
+from stages.scores.coverage_without import SHARES
+from stages.scores.fidelity_intervals import Interval, NoInterval, Rows, frechet_interval, share_intervals
 from stages.scores.frechet import frechet_distance
 from stages.scores.kernel_distance import kernel_distance
 from stages.scores.path_length import Space, path_length
@@ -23,13 +25,10 @@ TOO_FEW = "too_few"
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """Scores of one set; `low`, `high` of the kernel distance alone. `sampled` rows made all but the Fréchet distance."""
+    """Scores of one set by their metric. `sampled` rows made all but the Fréchet distance, which is of `n`."""
 
-    frechet: float
-    kernel: float
-    low: float | None
-    high: float | None
-    shares: dict[str, float]
+    values: dict[str, float]
+    kernel: Interval
     sampled: int
     n: int
 
@@ -37,10 +36,11 @@ class _Scored:
 def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, extractor: str) -> Iterator[Measurement]:
     """Five measures a set. A set, or a reference, of too few rows has the status `too_few` and no value."""
     reference, like = sets.get(REFERENCE), sets.get(LIKE)
+    real = None if reference is None else _rows(reference, reference, neighbours)
     for name in sorted(set(sets) - {REFERENCE, LIKE}, key=lambda n: (n.code_set, n.title, n.strength or 0.0)):
         subject = _subject(name)
         few = min(one.moments.n if one else 0 for one in (reference, like, sets[name]))
-        if reference is None or like is None or few <= neighbours + 1:
+        if reference is None or real is None or like is None or few <= neighbours + 1:
             message = (
                 f"{few} pictures in a set or in a half of the reconstructions; more than {neighbours + 1} are needed"
             )
@@ -51,7 +51,8 @@ def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, ext
             continue
         n = min(sets[name].moments.n, like.moments.n)
         found, floor = (_scored(reference, one, n, neighbours) for one in (sets[name], like))
-        yield from _measurements(found, floor, name, reference.moments.n, extractor)
+        intervals = _intervals(found, real, _rows(reference, sets[name], neighbours, found.n))
+        yield from _measurements(found, floor, intervals, name, reference.moments.n, extractor)
 
 
 def measure_path_length(lengths: Floats, distance: str, *, space: Space) -> Measurement:
@@ -74,23 +75,44 @@ def _scored(reference: FeatureSet, candidate: FeatureSet, n: int, neighbours: in
     moments = Moments.of(kept.astype(np.float64), full=True) if smaller else candidate.moments
     kernel = kernel_distance(real, kept)
     near = coverage_of(real, kept, k=neighbours)
-    shares = {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
-    distance = frechet_distance(reference.moments, moments)
-    return _Scored(distance, kernel.value, kernel.low, kernel.high, shares, min(len(real), len(kept)), moments.n)
+    values = {"frechet_distance": frechet_distance(reference.moments, moments), "kernel_distance": kernel.value}
+    values |= {share: getattr(near, share) for share in SHARES}
+    blocks = Interval(kernel.low, kernel.high, NoInterval.ONE_BLOCK if kernel.low is None else None)
+    return _Scored(values, blocks, min(len(real), len(kept)), moments.n)
+
+
+def _rows(reference: FeatureSet, one: FeatureSet, neighbours: int, n: int | None = None) -> Rows:
+    """The set's sample, of at most n rows, round the reference's mean: neighbours lose no digits there."""
+    kept = one.sample.rows()
+    features = kept.latents[:n].astype(np.float64) - reference.moments.z_mean
+    return Rows(features, kept.classes[:n, 0], one.moments.n if n is None else n, neighbours)
+
+
+def _intervals(found: _Scored, reference: Rows, candidate: Rows) -> dict[str, Interval]:
+    distance = frechet_interval(found.values["frechet_distance"], reference, candidate)
+    both = {"frechet_distance": distance, "kernel_distance": found.kernel}
+    return both | share_intervals(found.values, reference, candidate)
 
 
 def _measurements(
-    found: _Scored, floor: _Scored, name: SetName, n_reference: int, extractor: str
+    found: _Scored, floor: _Scored, intervals: dict[str, Interval], name: SetName, n_reference: int, extractor: str
 ) -> Iterator[Measurement]:
-    detail = json.dumps(asdict(name) | {"n_reference": n_reference, "n_floor": floor.n, "sampled": found.sampled})
-    common = Measurement("frechet_distance", subject=_subject(name), target=extractor, n=found.n, detail=detail)
-    yield replace(common, value=found.frechet, threshold=floor.frechet)
-    sampled = replace(common, n=found.sampled)
-    yield replace(
-        sampled, metric="kernel_distance", value=found.kernel, low=found.low, high=found.high, threshold=floor.kernel
-    )
-    for metric, value in found.shares.items():
-        yield replace(sampled, metric=metric, value=value, threshold=floor.shares[metric])
+    about = asdict(name) | {"n_reference": n_reference, "n_floor": floor.n, "sampled": found.sampled}
+    for metric, value in found.values.items():
+        interval = intervals[metric]
+        why = {} if interval.why is None else {"no_interval": str(interval.why)}
+        yield Measurement(
+            metric,
+            value,
+            _subject(name),
+            extractor,
+            low=interval.low,
+            high=interval.high,
+            n=found.n if metric == "frechet_distance" else found.sampled,
+            threshold=floor.values[metric],
+            message=interval.said,
+            detail=json.dumps(about | why),
+        )
 
 
 def _subject(name: SetName) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from schemas.errors import JobError
@@ -22,10 +23,11 @@ from stages.columns import matrix_of
 from stages.evaluation.models import CodecSource
 from stages.guarded import Guarded
 from stages.moments import Moments
-from stages.row_hash import fractions, hash_ids, salted
+from stages.row_hash import Hashes, fractions, hash_ids, salted
 from stages.rows import widen
 from stages.sample import Sample, SampledRows
 from stages.scores.extractors import FeatureExtractor, features_of, open_extractor
+from stages.scores.grouped import dealt
 
 PICTURES = 512
 PICTURE_BYTES = 24 * 2**20
@@ -95,8 +97,9 @@ class PictureFeatures:
         state.left += int((taken & ~valid).sum())
         rows = np.flatnonzero(taken & valid)
         hashes = salted(hash_ids(batch.column("id")), "sample")
+        groups = dealt(hash_ids(_owners(batch)))
         for start in range(0, len(rows), step := self._at_once()):
-            self._add(state, latents, rows[start : start + step], names, hashes)
+            self._add(state, latents, rows[start : start + step], names, (hashes, groups))
         return state
 
     def merge(self, a: Features, b: Features) -> Features:
@@ -117,10 +120,11 @@ class PictureFeatures:
         latents: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int64],
         names: list[SetName],
-        hashes: Any,
+        by_row: tuple[Hashes, npt.NDArray[np.int8]],
     ) -> None:
+        """`by_row`: the hash that samples a row, and the group it is dealt into."""
         assert self._model is not None
-        codec, extractor = self._model
+        (codec, extractor), (hashes, groups) = self._model, by_row
         outcome = Guarded(lambda z: (features_of(extractor, codec.decode(z)),))(
             torch.from_numpy(latents[rows]).reshape(len(rows), *codec.latent.shape)
         )
@@ -133,8 +137,9 @@ class PictureFeatures:
             mine = of == name
             self._set(state, name, made.shape[1]).moments.absorb(Moments.of(made[mine], full=True))
             count = int(mine.sum())
+            # The one class column of a sample carries the group a picture is dealt into.
             kept = SampledRows(
-                hashes[rows[mine]], np.zeros(count, bool), made[mine].astype(np.float32), np.zeros((count, 0), np.int8)
+                hashes[rows[mine]], np.zeros(count, bool), made[mine].astype(np.float32), groups[rows[mine], None]
             )
             state.sets[name].sample.offer(kept)
 
@@ -146,7 +151,7 @@ class PictureFeatures:
                 raise JobError.one(
                     "of", name.title, reason, "score fewer directions or strengths at a time, or a smaller sample"
                 )
-            state.sets[name] = FeatureSet(Moments.empty(dim, full=True), Sample(dim, 0, self._capacity))
+            state.sets[name] = FeatureSet(Moments.empty(dim, full=True), Sample(dim, 1, self._capacity))
         return state.sets[name]
 
 
@@ -161,6 +166,17 @@ def _names(batch: pa.RecordBatch) -> tuple[list[SetName], Bools]:
     taken = np.array([like[a:b].all() for a, b in pairwise(ends)], bool)
     columns = (batch.column(name).to_pylist() for name in ("id", "title", "strength", "unit"))
     return [SetName(i.split("/")[0], title, at, unit or "") for i, title, at, unit in zip(*columns, strict=True)], taken
+
+
+def _owners(batch: pa.RecordBatch) -> pa.Array:
+    """The id of the first image each row is made of: its own of a reconstruction, and of a draw, which is made of none."""
+    ids = batch.column("id")
+    if "parents" not in batch.schema.names:
+        return ids
+    parents = batch.column("parents")
+    made, owners = parents.value_lengths().to_numpy(zero_copy_only=False) > 0, parents.flatten()
+    first = np.cumsum(np.concatenate([[0], parents.value_lengths().to_numpy(zero_copy_only=False)]))[:-1]
+    return pc.replace_with_mask(ids, pa.array(made), owners.take(pa.array(first[made])))
 
 
 def _like(ids: pa.Array) -> Bools:

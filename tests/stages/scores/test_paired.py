@@ -5,8 +5,9 @@ import pytest
 
 from stages.moments import Moments
 from stages.scores.frechet import frechet_distance
+from stages.scores.grouped import GROUPS, JACKKNIFE_FEATURES
 from stages.scores.kernel_distance import kernel
-from stages.scores.paired import GROUPS, JACKKNIFE_FEATURES, Unedited
+from stages.scores.paired import Unedited
 
 SHIFT, STRETCH, DIM = 0.3, 1.2, 4
 TRUTH = DIM * (SHIFT**2 + (STRETCH - 1) ** 2)  # of N(0, I) and its image under x → 1.2 x + .3

@@ -84,6 +84,32 @@ def test_edits_leave_the_data_and_an_edit_of_nothing_stays_at_the_floor() -> Non
     assert state.sets[REFERENCE].moments.n + state.sets[LIKE].moments.n == 1600
 
 
+def test_every_measure_has_an_interval_or_the_reason_why_not() -> None:
+    batch, _ = rows(1000)
+    state = reduced(stage(), [[batch], [edited(batch, (1.0,)), edited(batch.slice(0, 60), (4.0,))]])
+    found = measured(state)
+    assert len(found) == 12
+    of = {metric: found[metric, "edit/first +1 sigma"] for metric, _ in found}
+    assert all(m.low < m.value < m.high and m.message == "" for m in of.values())
+    few = {metric: found[metric, "edit/first +4 sigma"] for metric, _ in found}
+    reasons = {metric: json.loads(m.detail).get("no_interval") for metric, m in few.items() if m.low is None}
+    assert reasons == {"frechet_distance": "fewer_images_than_features", "kernel_distance": "one_block"}
+    assert "covariance asks for more pictures than features" in few["frechet_distance"].message
+
+
+def test_pictures_leave_with_the_first_image_they_are_made_of() -> None:
+    batch, _ = rows(200)
+    state = reduced(stage(), [[batch], [edited(batch, (0.0, 2.0))]])
+    like, still, moved = (state.sets[n].sample.rows() for n in (LIKE, *sorted(n for n in state.sets if n.code_set)))
+    count = np.unique(like.classes, return_counts=True)
+    assert len(count[0]) == 20
+    for codes in (still, moved):
+        np.testing.assert_array_equal(np.unique(codes.classes, return_counts=True), count)
+    # The unmoved pictures are those of the images themselves: each has the group of its image.
+    group = {one.tobytes(): g for one, g in zip(like.latents, like.classes[:, 0], strict=True)}
+    assert [group[one.tobytes()] for one in still.latents] == still.classes[:, 0].tolist()
+
+
 def test_no_picture_is_held_against_an_edit_of_itself() -> None:
     batch, _ = rows(300)
     state = reduced(stage(), [[edited(batch, (1.0,))]])

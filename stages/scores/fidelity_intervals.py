@@ -1,0 +1,139 @@
+"""Intervals of a set's scores against the reference, or the typed reason why there is none.
+
+Fréchet distance, precision, recall, density, coverage: delete-a-group jackknife over both sets, which share no image (`grouped`).
+A picture is dealt with the first image it is made of, so all frames of one image leave together. The kernel distance has
+its own, from blocks.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from stages.moments import Floats
+from stages.scores.coverage_without import SHARES, Balls, shares_without
+from stages.scores.frechet import gaussian_distance, root
+from stages.scores.grouped import (
+    FEWEST_GROUPS,
+    GROUPS,
+    JACKKNIFE_FEATURES,
+    Grouped,
+    Groups,
+    Normals,
+    jackknife_interval,
+)
+from stages.scores.kernel_distance import MANY
+
+NUMBERS = np.arange(GROUPS)
+
+
+class NoInterval(StrEnum):
+    """Why a number stands without an interval."""
+
+    TOO_WIDE = "too_many_features"
+    FEWER_THAN_FEATURES = "fewer_images_than_features"
+    TOO_FEW_GROUPS = "too_few_groups"
+    TOO_FEW = "too_few_pictures"
+    ONE_BLOCK = "one_block"
+
+
+WHY = {
+    NoInterval.TOO_WIDE: f"more than {JACKKNIFE_FEATURES} features",
+    NoInterval.FEWER_THAN_FEATURES: "a covariance asks for more pictures than features, also without a group",
+    NoInterval.TOO_FEW_GROUPS: f"fewer than {FEWEST_GROUPS} groups of images",
+    NoInterval.TOO_FEW: "too few pictures for neighbours without a group",
+    NoInterval.ONE_BLOCK: f"fewer than {MANY} pictures make one block",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """`low` and `high`, or `why` there are none."""
+
+    low: float | None = None
+    high: float | None = None
+    why: NoInterval | None = None
+
+    @property
+    def said(self) -> str:
+        return "" if self.why is None else f"{WHY[self.why]}: no interval"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The sampled features (m, F) of a set round the reference's mean, in groups (m,), of `n` rows in all."""
+
+    features: Floats
+    groups: Groups
+    n: int
+    k: int
+
+    @cached_property
+    def grouped(self) -> Grouped:
+        return Grouped(self.features, self.groups)
+
+    @cached_property
+    def normals(self) -> Normals:
+        return self.grouped.normals_without(NUMBERS)
+
+    @cached_property
+    def roots(self) -> Floats:
+        return root(self.normals.covariance)
+
+    @cached_property
+    def balls(self) -> Balls | None:
+        """None where too few rows are left without a group."""
+        left = len(self.features) - self.grouped.largest
+        return Balls.of(self.features, self.groups, NUMBERS, k=self.k) if left > self.k else None
+
+
+def frechet_interval(value: float, reference: Rows, candidate: Rows, *, confidence: float = 0.95) -> Interval:
+    """About `value`, of all rows. Where only some are sampled, their spread shrinks as the root of the larger share sampled."""
+    if reference.features.shape[1] > JACKKNIFE_FEATURES:
+        return Interval(why=NoInterval.TOO_WIDE)
+    if not (reference.grouped.full_rank and candidate.grouped.full_rank):
+        return Interval(why=NoInterval.FEWER_THAN_FEATURES)
+    if _few_groups(reference, candidate):
+        return Interval(why=NoInterval.TOO_FEW_GROUPS)
+    here, there = reference.normals, candidate.normals
+    without = gaussian_distance(here.mean - there.mean, here.covariance, reference.roots, there.covariance)[1:]
+    sampled = max(len(one.features) / one.n for one in (reference, candidate))
+    low, high = jackknife_interval(value, without * np.sqrt(min(sampled, 1.0)), confidence)
+    return Interval(None if low is None else max(low, 0.0), high)
+
+
+def share_intervals(
+    values: dict[str, float], reference: Rows, candidate: Rows, *, confidence: float = 0.95
+) -> dict[str, Interval]:
+    """Of precision, recall, density and coverage, all of the sampled rows.
+
+    Where no group changes a share of exactly 0 or 1, its bound is that of Clopper and Pearson for the rows of the smaller set.
+    """
+    real, made = reference.balls, candidate.balls
+    if real is None or made is None:
+        return dict.fromkeys(SHARES, Interval(why=NoInterval.TOO_FEW))
+    if _few_groups(reference, candidate):
+        return dict.fromkeys(SHARES, Interval(why=NoInterval.TOO_FEW_GROUPS))
+    without = shares_without(real, made, k=reference.k)
+    return {
+        name: _share(
+            name, values[name], without[name], min(len(reference.features), len(candidate.features)), confidence
+        )
+        for name in SHARES
+    }
+
+
+def _share(name: str, value: float, without: Floats, n: int, confidence: float) -> Interval:
+    low, high = jackknife_interval(value, without, confidence)
+    assert low is not None and high is not None, "there are groups enough"
+    top = np.inf if name == "density" else 1.0
+    low, high = max(low, 0.0), min(high, top)
+    if low == high and value in (0.0, 1.0):
+        bound = (0.5 * (1 - confidence)) ** (1 / n)
+        return Interval(bound, 1.0) if value else Interval(0.0, 1 - bound)
+    return Interval(low, high)
+
+
+def _few_groups(*sets: Rows) -> bool:
+    return min(len(one.grouped.numbers) for one in sets) < FEWEST_GROUPS
