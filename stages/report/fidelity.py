@@ -34,6 +34,10 @@ FORMULAS = (
         "codec whose latents lie near a centred shell, on great circles of unit vectors",
     ),
     (
+        "interval",
+        "95 %, by leaving out each of 20 groups of images in turn; of the kernel distance, from the spread of its blocks",
+    ),
+    (
         "untouched",
         "the same number for reconstructions of images that the reference has not seen, as many as the set has",
     ),
@@ -55,12 +59,14 @@ def fidelity(rows: Sequence[Measurement]) -> Markup:
         "does not count; small figures are what untouched reconstructions of other images score. Distances compare "
         "only at equal n."
     )
+    missing = sorted({row.message for row in rows if row.value is not None and row.message})
     entries = [tag("div", tag("dt", name), tag("dd", text)) for name, text in FORMULAS]
     terms = tag("details", tag("summary", "How each measure is defined"), tag("dl", entries, class_="definitions"))
     return tag(
         "div",
         tag("div", table, class_="scroll"),
         tag("p", why, class_="more"),
+        tag("ul", [tag("li", text) for text in missing], class_="notices") if missing else None,
         [_path(p) for p in path],
         terms,
         class_="card wide",
