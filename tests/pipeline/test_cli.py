@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.commands import latentmill
 from tests.jobs import image_id, job_data, make_images, spoil
 
 
-def latentmill(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a user starts it."""
     command = [sys.executable, "-m", "pipeline", *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "LATENTMILL_STORE"} | {"COLUMNS": "200"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
@@ -36,7 +38,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"stage": "index"},
         {"stage": "fit", "attributes": ["bright", "round"], "bootstrap": 20},
     ]
-    result = latentmill("run", write_job(folder, steps=steps), "--json", cwd=folder)
+    result = process("run", write_job(folder, steps=steps), "--json", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["steps"]["encode"]["in_latents"] == 36
     events = [json.loads(line) for line in result.stderr.splitlines()]
@@ -117,7 +119,7 @@ def test_plan_and_validate(done: Path) -> None:
 
 
 def test_exit_code_2_tells_field_value_and_fix(done: Path) -> None:
-    result = latentmill("run", "job.yaml", "--set", "steps.encode.batch_sise=3", cwd=done)
+    result = process("run", "job.yaml", "--set", "steps.encode.batch_sise=3", cwd=done)
     assert result.returncode == 2
     assert "batch_sise" in result.stderr and "batch_size" in result.stderr
     assert "Traceback" not in result.stderr

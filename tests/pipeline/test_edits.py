@@ -104,6 +104,23 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     assert (again["codes"], again["already"]) == (0, counts["render"]["codes"]), "the same codes, bit by bit"
 
 
+def test_a_trust_region_stands_on_the_part_of_the_covariance_that_was_asked_for(tmp_path: Path) -> None:
+    """A code that goes far out ends where (z − μ)ᵀΣ⁻¹(z − μ) = d + limit·√(2d), Σ whole or its diagonal."""
+    make_images(tmp_path, 60)
+    walk = {"stage": "traverse", "coordinates": [0], "unit": "latent", "strengths": [1e4], "limit": 2}
+    kinds = ("full", "diagonal")
+    walks = [{**walk, "name": kind, "trust": {"limit": 2, "covariance": kind}} for kind in kinds]
+    run(tmp_path, [{"stage": "encode"}, *walks, {"stage": "render", "to": str(tmp_path / "out")}])
+    stored = {row["id"]: np.array(row["latent"], np.float64) for row in rows_of(tmp_path / "store").to_pylist()}
+    mean, whole = np.mean([*stored.values()], axis=0), np.cov(np.array([*stored.values()]).T)
+    inverses = {"full": np.linalg.inv(whole), "diagonal": np.diag(1 / np.diag(whole))}
+    for row in renders(tmp_path):
+        inverse, z = inverses[json.loads(row["operation"])["step"]], stored[row["parents"][0]] - mean
+        edge = max(len(mean) + 2 * np.sqrt(2 * len(mean)), z @ inverse @ z)
+        roots = np.roots([inverse[0, 0], 2 * inverse[0] @ z, z @ inverse @ z - edge])
+        assert row["moved"] == pytest.approx([roots.max()], rel=1e-4)
+
+
 def test_the_gaussian_is_that_of_the_rows_the_step_selects(tmp_path: Path) -> None:
     make_images(tmp_path, 60)
     sample = {"stage": "sample", "where": "labels.bright = true", "truncation": [0], "count": 1}

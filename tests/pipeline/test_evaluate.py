@@ -60,6 +60,17 @@ def test_effects_are_those_of_the_exact_codec(folder: Path, tmp_path: Path) -> N
     assert "label_correlation" in {m for m, _, _ in found}
 
 
+def test_the_order_in_which_strengths_are_given_is_nothing(folder: Path, tmp_path: Path) -> None:
+    step = {"directions": ["bright"], "readout": "direction", "identity": False}
+    found = measured(folder, tmp_path / "a", {**step, "strengths": [-2, -1, 1, 2]})
+    other = measured(folder, tmp_path / "b", {**step, "strengths": [2, -1, -2, 0, 1]})
+    told = ("value", "low", "high", "detail", "status")
+    assert found["monotonicity", "bright", "bright"]["value"] == 1
+    assert {key: [row[k] for k in told] for key, row in found.items()} == {
+        key: [row[k] for k in told] for key, row in other.items()
+    }
+
+
 def test_a_unit_of_effect_is_the_length_that_moves_the_directions_own_score_by_one(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,12 @@ class TestLol:
         np.testing.assert_allclose(found.mean(), np.sqrt(512), rtol=0.005)
         assert not lol(draws, np.ones((1, 5))).flags["not_independent"].any()
 
+    def test_latents_are_independent_up_to_six_standard_deviations_of_a_cosine(self) -> None:
+        a, b = np.eye(2, 400)  # cosines of independent draws have deviation 1/√400 = .05
+        for cosine, told in ((0.28, False), (0.32, True), (-0.32, True)):
+            pair = np.stack([a, cosine * a + np.sqrt(1 - cosine**2) * b])[None]
+            assert lol(pair, np.ones((1, 2))).flags["not_independent"].tolist() == [told]
+
     def test_weight_on_one_latent_is_that_latent_and_the_scale_of_weights_is_nothing(self) -> None:
         keys = cap(2, 4, 3, 16)
         path = lol(keys, [[0, 1, 0], [0, 5, 0]], mean=np.full(16, 3.0))

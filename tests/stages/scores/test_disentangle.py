@@ -9,9 +9,10 @@ import pytest
 
 from schemas.measurements import Measurement
 from schemas.steps import DisentanglementStep
-from stages.row_hash import hash_ids
+from stages.row_hash import hash_ids, salted
 from stages.scores.disentangle import measure_disentanglement
 from stages.scores.factors import FactorStatus, read_factors
+from stages.scores.null import orders_of
 from tests.stages.scores.representations import rows
 
 KINDS = {"shape": "category", "size": "int", "hue": "float", "lit": "bool"}
@@ -138,3 +139,20 @@ def test_labels_become_levels() -> None:
     assert [{"a": 0, "b": 1, None: -1}[v] for v in letters] == found["shape"].levels.tolist()
     assert found["shape"].values is not None  # two values have an order, whichever way
     assert found["name"].status is FactorStatus.TOO_MANY_VALUES
+
+
+def test_the_null_of_sap_moves_gaps_with_their_labels() -> None:
+    """A label and whether it is there are one thing: shuffled apart, stand-ins for what is missing would count as labels."""
+    codes, labels = sample("rotated", 900)
+    hue = [None if i % 3 == 0 else v + 5 for i, v in enumerate(labels["hue"])]  # far from the 0 that stands for a gap
+    found = by_metric(measured(codes, {"hue": hue}, scores=("sap_continuous",)))["sap_continuous"]
+    hashes = hash_ids(pa.array([f"{i:05d}.png" for i in range(900)]))
+    train = np.argsort(salted(hashes, "disentanglement"), kind="stable")[:600]
+    values = np.array([[np.nan if v is None else v] for v in hue])[train]
+    expected = []
+    for order in orders_of(hashes[train], 5):
+        known = ~np.isnan(values[order, 0])
+        r = np.corrcoef(codes[train][known].T.astype(float), values[order][known, 0])[-1, :-1]
+        second, first = np.sort(r**2)[-2:]
+        expected.append(first - second)
+    np.testing.assert_allclose(sorted(json.loads(found.detail)["null"]), sorted(expected), rtol=1e-5)
