@@ -19,7 +19,7 @@ def printed(root: Path, folder: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_answers_are_checked_and_figures_printed(root: Path, tmp_path: Path) -> None:
-    size = ["--rows=40000", "--dim=12", "--attributes=3", "--logistic=2"]
+    size = ["--rows=8000", "--dim=12", "--attributes=3", "--logistic=2"]
     told = printed(root, tmp_path, "benchmarks.fit", *size)
     for figure in ("scikit-learn's loop ÷ ours", "peak memory, MB", "largest difference, relative"):
         assert figure in told

@@ -241,8 +241,8 @@ def least_ridge(latents: np.ndarray, y: np.ndarray, l2: float) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_ridge_and_lda_of_6000_latents() -> None:
-    latents, y = planted(300, 6000)
+def test_ridge_and_lda_of_latents_too_wide_to_stay_whole() -> None:
+    latents, y = planted(300, 4200)
     splits = [[batch_of(latents, {"y": y})]]
     found = fitted({"estimator": "ridge"}, splits, None, {"y": "bool"})["y"]
     l2 = float(str(found.message).split()[1].rstrip(","))
@@ -253,7 +253,7 @@ def test_ridge_and_lda_of_6000_latents() -> None:
     wide = latents.astype(np.float64)
     gap = wide[y].mean(0) - wide[~y].mean(0)
     x = wide - np.where(y[:, None], wide[y].mean(0), wide[~y].mean(0))
-    a, b = 0.8 / 300, 0.2 * (x**2).sum() / 300 / 6000
+    a, b = 0.8 / 300, 0.2 * (x**2).sum() / 300 / 4200
     exact = (gap - x.T @ np.linalg.solve(np.eye(300) * b / a + x @ x.T, x @ gap)) / b
     np.testing.assert_allclose(coefficients(shrunk), exact, rtol=0, atol=1e-6 * np.abs(exact).max())
     assert fitted({"estimator": "lda", "shrinkage": 0.0}, splits, None, {"y": "bool"})["y"].status == "too_few"
