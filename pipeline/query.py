@@ -141,5 +141,6 @@ def _encoded(view: DatasetView, asked: Query, source: Source | None, image: str)
         raise JobError.one("--image", image, f"{decoded.code}: {decoded.message}.", "give another picture")
     import torch
 
-    mean = open_codec(spec, codec.load(), device="cpu").encode(torch.from_numpy(decoded.pixels[None])).mean
+    picture = torch.from_numpy(np.array(decoded.pixels[None]))  # a copy: of memory that may not be written torch warns
+    mean = open_codec(spec, codec.load(), device="cpu").encode(picture).mean
     return np.asarray(mean.float().cpu().numpy(), np.float32).reshape(-1)
