@@ -11,8 +11,6 @@ from stages.evaluation.questions import matrix
 from stages.evaluation.replicates import Results
 
 GRID = np.array([-2.0, -1.0, 1.0, 2.0])
-UNSEEN = ("identity", "inside", "change", "moving", "step_ratio", "bend")
-"""What needs pictures."""
 
 
 def covered(*, groups: int, size: int, told: bool, runs: int = 20, problems: int = 200) -> tuple[float, float]:
@@ -36,7 +34,8 @@ def covered(*, groups: int, size: int, told: bool, runs: int = 20, problems: int
         moved = base[:, None] + GRID[:, None] * answer[:, None] + 0.1 * rng.standard_normal((n, len(GRID), problems))
         scores = np.concatenate([base[:, None], moved], axis=1)
         features = score_features(design, scores, scores[:, 0].mean(axis=0), np.zeros((n, 0)))
-        packed = layout.pack(features | no_features(design, UNSEEN, n), n)
+        of_pictures = [name for name, _ in layout.shapes if name not in features]
+        packed = layout.pack(features | no_features(design, of_pictures, n), n)
         hashes = rng.integers(0, 2**63, groups if told else n, dtype=np.uint64)
         weights = poisson_weights(np.repeat(hashes, n // len(hashes)), 200, seed=run).astype(float)
         state = Effects(np.column_stack([np.ones(n), weights]).T @ packed, scores[:, 0].mean(axis=0), n)
