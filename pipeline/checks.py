@@ -41,6 +41,7 @@ from schemas.steps import (
     WalkStep,
 )
 from schemas.tables import label_types
+from stages.code_sets.flow import flow_problems
 from stages.code_sets.gaussian import FULL_DIM
 from stages.code_sets.token_problems import discrete_problems
 
@@ -294,6 +295,8 @@ def _walk(step: WalkStep, at: str, known: Known) -> Iterator[Problem]:
 def _sample(step: SampleStep, at: str, known: Known) -> Iterator[Problem]:
     if step.method == "prior":
         yield from _prior("prior", f"{at}.method", known, fix="use method: gaussian or gmm")
+    elif step.method == "flow":
+        yield from flow_problems(known.codec.latent.dim if known.codec else None, at=at)
     else:
         components = step.components if step.method == "gmm" else 1
         yield from _covariance(step.covariance, f"{at}.covariance", known, count=components)

@@ -11,6 +11,7 @@ from pipeline.versions import library_versions
 OPTIONAL = {
     "s3fs": ("s3fs", "s3:// sources and renders (extra: s3)"),
     "umap": ("umap-learn", "`project` with method umap (extra: project)"),
+    "zuko": ("zuko", "`sample` with method flow (extra: flow)"),
     "openTSNE": ("openTSNE", "`project` with method tsne (extra: project)"),
 }
 """Module → its package, and what needs it."""

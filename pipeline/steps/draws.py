@@ -6,19 +6,23 @@ import numpy as np
 
 from pipeline.code_set import on_codec
 from pipeline.context import Context
+from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
 from pipeline.steps.token_codes import token_draw_of
 from pipeline.steps.trust import gaussian_of, sample_of_latents, trust_of
 from pipeline.store.table import Table
+from schemas.measurements import OK
 from schemas.steps import TOKEN_DRAWS, AnalogyStep, Around, Covariance, SampleStep, WalkStep
 from stages.code_sets.analogy import Analogy, analogy_method
 from stages.code_sets.draw import Draw
+from stages.code_sets.flow import Flow, fit_flow
 from stages.code_sets.gaussian import Gaussian
-from stages.code_sets.mixture import Mixture, fit_mixture
+from stages.code_sets.likelihoods import likelihoods
+from stages.code_sets.mixture import Distribution, Mixture, fit_mixture
 from stages.code_sets.pairing import random_triples
 from stages.code_sets.parents import CodeStage
 from stages.code_sets.walk import Walk
-from stages.sample import MAX_ROWS, MAX_VALUES
+from stages.sample import MAX_ROWS, MAX_VALUES, SampledRows
 
 Chosen = Sequence[Sequence[str]] | int | None
 """Whom a code set is made from: the parents of each row; how many draws; None for every selected row by itself."""
@@ -49,35 +53,56 @@ def walk_of(step: WalkStep, ctx: Context, latents: Table, version: int) -> tuple
 
 
 def sample_of(step: SampleStep, ctx: Context, latents: Table, version: int) -> tuple[CodeStage, Chosen]:
-    """The stage and how many draws; a mixture is fitted here, on a sample of the rows."""
+    """The stage and how many draws; a mixture or a flow is fitted here, on a sample of the rows."""
     dim, clause = ctx.codec.latent.dim, selection_clause(step, latents, version)
     if step.method in TOKEN_DRAWS:
         return on_codec(token_draw_of(step, ctx, latents, version, clause), ctx.codec), step.count
+    source: Distribution
     centre = np.zeros(dim)
     if step.method == "gaussian":
         gaussian = gaussian_of(step, ctx, latents, version, where=clause, covariance=step.covariance)
-        mixture, centre = Mixture.of(gaussian), gaussian.mean
+        source, centre = Mixture.of(gaussian), gaussian.mean
     else:
         if any(psi != 1 for psi in step.truncation):
             centre = gaussian_of(step, ctx, latents, version, where=clause, covariance="diagonal").mean
-        mixture = Mixture.of(Gaussian.standard(dim))
+        source = Mixture.of(Gaussian.standard(dim))
         if step.method == "gmm":
-            mixture = _mixture(step, ctx, latents, version, clause)
+            source = _mixture(step, ctx, latents, version, clause)
+        elif step.method == "flow":
+            source = _flow(step, ctx, latents, version, clause)
     trust = trust_of(step.trust, step, ctx, latents, version)
-    stage = Draw(step, ctx.codec.latent, mixture=mixture, centre=centre, trust=trust)
+    stage = Draw(step, ctx.codec.latent, source=source, centre=centre, trust=trust)
     return on_codec(stage, ctx.codec), step.count
 
 
 def _mixture(step: SampleStep, ctx: Context, latents: Table, version: int, clause: str | None) -> Mixture:
-    dim = ctx.codec.latent.dim
-    rows = max(1, min(MAX_ROWS, MAX_VALUES // dim))
-    sample = sample_of_latents(step, ctx, latents, version, where=clause, rows=rows, of="mixture")
+    sample = _sample(step, ctx, latents, version, clause, of="mixture")
     fitted = fit_mixture(
-        sample, components=step.components, covariance=step.covariance, seed=step.seed, at=str(step.name)
+        sample.latents, components=step.components, covariance=step.covariance, seed=step.seed, at=str(step.name)
     )
     if not fitted.converged:
         ctx.notice(f"{step.name}: the mixture of {step.components} Gaussians did not converge on {fitted.rows:,} rows")
     return fitted.mixture
+
+
+def _flow(step: SampleStep, ctx: Context, latents: Table, version: int, clause: str | None) -> Flow:
+    """The flow; whether it was worth it is stored."""
+    sample = _sample(step, ctx, latents, version, clause, of="flow")
+    fitted = fit_flow(sample.latents, sample.hashes, seed=step.seed, at=str(step.name))
+    found = likelihoods(fitted)
+    if ctx.pinned is None:  # a page that is drawn again stores nothing
+        store_measurements(step, ctx, found, version=version)
+    for odd in (m for m in found if m.status != OK):
+        ctx.notice(f"{step.name}: {odd.message}")
+    return fitted.flow
+
+
+def _sample(
+    step: SampleStep, ctx: Context, latents: Table, version: int, clause: str | None, *, of: str
+) -> SampledRows:
+    """What `of` is fitted to."""
+    rows = max(1, min(MAX_ROWS, MAX_VALUES // ctx.codec.latent.dim))
+    return sample_of_latents(step, ctx, latents, version, where=clause, rows=rows, of=of)
 
 
 def _around(

@@ -8,7 +8,7 @@ from stages.code_sets.gaussian import Gaussian
 from stages.code_sets.spread import CoordinateSpread, LatentSample
 from stages.code_sets.trust import Neighbourhood, Region, Shell, Trust, ellipsoid
 from stages.moments import Moments
-from stages.rows import Latents
+from stages.sample import SampledRows
 
 SAMPLE_ROWS = 4096
 SAMPLE_VALUES = 2**21
@@ -30,7 +30,7 @@ def trust_of(trust: TrustRegion | None, step: CodeSetStep, ctx: Context, latents
         case "neighbours":
             rows = max(trust.k + 1, min(SAMPLE_ROWS, SAMPLE_VALUES // dim))
             sample = sample_of_latents(step, ctx, latents, version, where=None, rows=rows, of=REGION)
-            region = Neighbourhood.of(sample, k=trust.k, limit=trust.reach, at=at)
+            region = Neighbourhood.of(sample.latents, k=trust.k, limit=trust.reach, at=at)
     return Trust(region, clip=trust.outside == "clip")
 
 
@@ -68,10 +68,10 @@ def moments_of(
 
 def sample_of_latents(
     step: CodeSetStep, ctx: Context, latents: Table, version: int, *, where: str | None, rows: int, of: str
-) -> Latents:
-    """At most `rows` latents that `where` selects, by hash of the id. Those that are not finite are counted likewise."""
+) -> SampledRows:
+    """At most `rows` rows that `where` selects, by hash of the id. Those that are not finite are counted likewise."""
     splits = latents.splits(columns=["id", "latent"], where=where, version=version)
     found = ctx.executor.reduce(splits, LatentSample(ctx.codec.latent.dim, rows))
-    sample = found.sample.rows().latents
+    sample = found.sample.rows()
     store_non_finite(step, ctx, found.non_finite, of=of, n=len(sample), version=version)
     return sample

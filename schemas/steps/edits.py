@@ -183,16 +183,17 @@ class WalkStep(SelectionStep):
 
 
 class SampleStep(SelectionStep):
-    """New codes: draws from the prior, from a Gaussian of the selected rows, or from a mixture fitted to them.
+    """New codes: draws from the prior, from a Gaussian of the selected rows, or from a mixture or a flow fitted to them.
 
     Discrete codecs draw sequences of tokens, by how often codes occur in the selected rows.
     """
 
     stage: Literal["sample"] = "sample"
-    method: Literal["prior", "gaussian", "gmm", "categorical", "bigram"] = Field(
+    method: Literal["prior", "gaussian", "gmm", "flow", "categorical", "bigram"] = Field(
         "gaussian",
         description="prior: the codec's own, N(0, I), for codecs that have it; gaussian: mean and covariance of the rows, from one pass; gmm: a "
-        "Gaussian mixture, fitted to at most 65,536 of them, chosen by a hash of the id. Discrete codecs: categorical draws every token "
+        "Gaussian mixture, fitted to at most 65,536 of them, chosen by a hash of the id; flow (extra `flow`; up to 256 numbers a latent): a normalising flow, fitted to as many, with its "
+        "held-out likelihood beside the Gaussian's among the measurements. Discrete codecs: categorical draws every token "
         "by how often its code occurs, bigram by what follows the token before it, row by row",
     )
     count: int = Field(16, ge=1, description="draws")
@@ -200,7 +201,7 @@ class SampleStep(SelectionStep):
     temperature: float = Field(
         1.0,
         gt=0,
-        description="multiplies every deviation from the (component's) mean; takes probabilities of tokens to p^(1/τ)",
+        description="multiplies every deviation from the (component's) mean, and a flow's noise; takes probabilities of tokens to p^(1/τ)",
     )
     smoothing: float = Field(
         0.0,
@@ -224,7 +225,8 @@ class SampleStep(SelectionStep):
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
         discrete = self.method in TOKEN_DRAWS
-        for name in ("truncation", "covariance", "components", "trust") if discrete else ("smoothing",):
+        unfit = ("truncation", "covariance", "components", "trust") if discrete else ("smoothing",)
+        for name in (*unfit, "covariance", "components") if self.method == "flow" else unfit:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise broken_rule(name, getattr(self, name), f"{self.method} has no such option.", "remove it")
         return self

@@ -1,7 +1,7 @@
 """Sample: new codes without parents, one strip a draw, one frame a truncation ψ.
 
 z = m + τRξ with m and R the mean and the root of the covariance of the prior, of the rows' Gaussian, or of a mixture's
-component, and τ the temperature; then w̄ + ψ(z − w̄), w̄ the rows' mean (latent-science §4). A draw's numbers come from a stream named by
+component, and τ the temperature; or z = f(τξ), f a flow (stages/code_sets/flow.py); then w̄ + ψ(z − w̄), w̄ the rows' mean (latent-science §4). A draw's numbers come from a stream named by
 its place. A codec that samples its own prior is asked for the draws of `method: prior`, one seed a draw; they are multiplied by τ.
 """
 
@@ -15,7 +15,7 @@ from schemas.codec import LatentSpec
 from schemas.identity import row_seed
 from schemas.steps import SampleStep
 from stages.code_sets.codes import Strip, Strips, codes_batch, operation, unwarned
-from stages.code_sets.mixture import Mixture, truncated
+from stages.code_sets.mixture import Distribution, truncated
 from stages.code_sets.noise import draw_name, normal_rows, streams
 from stages.code_sets.parents import LATENT, read_parents
 from stages.code_sets.trust import Trust, held, shell
@@ -38,12 +38,12 @@ class Draw:
         step: SampleStep,
         spec: LatentSpec,
         *,
-        mixture: Mixture,
+        source: Distribution,
         centre: Array,
         trust: Trust | None = None,
     ) -> None:
         self._step, self._spec = step, spec
-        self._mixture, self._centre = mixture, centre
+        self._source, self._centre = source, centre
         self._trust = trust or shell(spec)
 
     @property
@@ -59,7 +59,9 @@ class Draw:
         rows = read_parents(batch, self._spec, self.parents)
         names = [draw_name(seq) for seq in rows.seq.tolist()]
         with unwarned():
-            draws = self._own(names, codec) if codec is not None and "sample" in codec.can else self._drawn(names)
+            draws = (
+                self._own(names, codec) if codec is not None and "sample" in codec.can else self._drawn(rows.seq, names)
+            )
             codes, marks = held(self._trust, draws, truncated(draws, self._centre, self._step.truncation))
         strips = Strips(
             of=[[Strip(self._step.method, self._operation())]] * len(rows),
@@ -71,11 +73,12 @@ class Draw:
         )
         return codes_batch(strips, rows, self._step, self._spec)
 
-    def _drawn(self, names: list[str]) -> Array:
-        """(n, d) of the mixture."""
+    def _drawn(self, numbers: npt.NDArray[np.int64], names: list[str]) -> Array:
+        """(n, d) of the distribution."""
         noise = streams(names, step=str(self._step.name), seed=self._step.seed)
         places = np.array([stream.random() for stream in noise])
-        return self._mixture.draw(places, normal_rows(noise, self._spec.dim), temperature=self._step.temperature)
+        normal = normal_rows(noise, self._spec.dim)
+        return self._source.draw(numbers, places, normal, temperature=self._step.temperature)
 
     def _own(self, names: list[str], codec: "Codec") -> Array:
         """(n, d) of the codec's prior."""
@@ -85,6 +88,6 @@ class Draw:
         return np.asarray(self._step.temperature * drawn.flatten(1).cpu().numpy().astype(np.float64))
 
     def _operation(self) -> str:
-        fitted = ("covariance",) if self._step.method != "prior" else ()
+        fitted = ("covariance",) if self._step.method in ("gaussian", "gmm") else ()
         mixed = ("components",) if self._step.method == "gmm" else ()
         return operation(self._step, "method", "seed", "temperature", *fitted, *mixed)

@@ -7,6 +7,7 @@ rows, of bounded cost, that does not depend on how rows are split.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,11 @@ WORTH_THREADS = 1e9
 """Multiplications of one component's step (rows × d²) below which threads wait for each other longer than they work."""
 
 
+class Distribution(Protocol):
+    def draw(self, numbers: npt.NDArray[np.int64], places: Array, noise: Array, *, temperature: float) -> Array:
+        """One draw a row (n, d): of its number (n,), a number in [0, 1) (n,), and standard normal noise (n, d), scaled by `temperature`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """`components` with their `weights` (k,), which sum to 1; one component is a plain Gaussian."""
@@ -35,8 +41,8 @@ class Mixture:
     def of(cls, gaussian: Gaussian) -> "Mixture":
         return cls(np.ones(1), (gaussian,))
 
-    def draw(self, places: Array, noise: Array, *, temperature: float) -> Array:
-        """One draw a row: `places` (n,) in [0, 1) choose the component, `noise` (n, d) is standard normal."""
+    def draw(self, numbers: npt.NDArray[np.int64], places: Array, noise: Array, *, temperature: float) -> Array:
+        """One draw a row: `places` (n,) in [0, 1) choose the component, `noise` (n, d) is standard normal; `numbers` are not used."""
         chosen = np.minimum(np.searchsorted(np.cumsum(self.weights), places, side="right"), len(self.weights) - 1)
         drawn = np.empty_like(noise)
         for i, gaussian in enumerate(self.components):

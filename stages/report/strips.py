@@ -27,6 +27,7 @@ TITLES = {
     ("sample", "prior"): "Draws from the prior",
     ("sample", "gaussian"): "Draws from the Gaussian of the rows",
     ("sample", "gmm"): "Draws from a mixture of Gaussians",
+    ("sample", "flow"): "Draws from a normalising flow",
     ("sample", "categorical"): "Draws of tokens, by how often codes occur",
     ("sample", "bigram"): "Draws of tokens, by what follows what",
 }

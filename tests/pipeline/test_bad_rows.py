@@ -86,6 +86,7 @@ MOVED = {"coordinates": [0], "strengths": [1]}
     [
         ({"stage": "sample", "method": "gaussian", "count": 5}, ["gaussian"]),
         ({"stage": "sample", "method": "gmm", "components": 2, "count": 5}, ["mixture"]),
+        ({"stage": "sample", "method": "flow", "count": 5}, ["flow"]),
         ({"stage": "traverse", **MOVED}, ["coordinates"]),
         (
             {"stage": "traverse", **MOVED, "strengths": [0.4], "unit": "quantile", "mode": "set_coordinate"},

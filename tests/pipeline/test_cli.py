@@ -176,7 +176,7 @@ def test_doctor_names_what_the_extras_of_users_install(root: Path) -> None:
     from pipeline.doctor import OPTIONAL
 
     extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    wanted = {(p.split(">")[0], extra) for extra in ("s3", "project") for p in extras[extra]}
+    wanted = {(p.split(">")[0], extra) for extra in ("s3", "project", "flow") for p in extras[extra]}
     assert {
         (package, needed[-1].rstrip(")")) for package, why in OPTIONAL.values() if (needed := why.split())
     } == wanted

@@ -198,7 +198,7 @@ def test_specs_that_make_no_sense_are_refused():
 
 
 def sample(mixture: Mixture, n: int, *, spec: LatentSpec = PLAIN, trust=None, **step) -> np.ndarray:
-    stage = Draw(SampleStep(name="s", **step), spec, mixture=mixture, centre=GAUSSIAN.mean, trust=trust)
+    stage = Draw(SampleStep(name="s", **step), spec, source=mixture, centre=GAUSSIAN.mean, trust=trust)
     return codes(stage(draws(n)), stage.frames)
 
 
@@ -217,11 +217,11 @@ def test_truncation_pulls_towards_the_mean_and_one_is_the_draw():
 
 
 def test_draws_are_named_seeded_and_the_same_in_any_batch():
-    stage = Draw(SampleStep(name="s", count=30), PLAIN, mixture=Mixture.of(GAUSSIAN), centre=GAUSSIAN.mean)
+    stage = Draw(SampleStep(name="s", count=30), PLAIN, source=Mixture.of(GAUSSIAN), centre=GAUSSIAN.mean)
     whole = stage(draws(30))
     assert joined([stage(draws(7)), stage(draws(1, start=7)), stage(draws(22, start=8))]).equals(whole)
     assert len(set(whole.column("id").to_pylist())) == 30 and whole.column("parents").null_count == 0
-    other = Draw(SampleStep(name="s", seed=1), PLAIN, mixture=Mixture.of(GAUSSIAN), centre=GAUSSIAN.mean)(draws(30))
+    other = Draw(SampleStep(name="s", seed=1), PLAIN, source=Mixture.of(GAUSSIAN), centre=GAUSSIAN.mean)(draws(30))
     assert not other.column("latent").equals(whole.column("latent"))
 
 
@@ -231,7 +231,7 @@ def test_the_priors_draws_are_standard_normal_and_atypical_ones_are_flagged():
     assert min(stats.kstest(z[:, j], "norm").pvalue for j in range(D)) > 0.01 / D
     trust = Trust(Shell(D, 1.0), clip=False)
     hot = Draw(
-        SampleStep(name="s", method="prior", temperature=2), NORMAL, mixture=standard, centre=np.zeros(D), trust=trust
+        SampleStep(name="s", method="prior", temperature=2), NORMAL, source=standard, centre=np.zeros(D), trust=trust
     )
     batch = hot(draws(200))
     expected = np.abs(typicality(codes(batch, 1)[:, 0])) > 1
@@ -244,7 +244,7 @@ def test_a_codec_that_samples_its_prior_makes_the_draws_and_each_follows_from_it
     )
     step = SampleStep(name="s", method="prior", temperature=0.5, seed=3)
     zero, standard = np.zeros(codec.latent.dim), Mixture.of(Gaussian.standard(codec.latent.dim))
-    stage = Draw(step, codec.latent, mixture=standard, centre=zero)
+    stage = Draw(step, codec.latent, source=standard, centre=zero)
     whole = stage(draws(40), codec)
     assert joined([stage(draws(3), codec), stage(draws(37, start=3), codec)]).equals(whole)
     seeds = np.array([row_seed(draw_name(k), "s", 3) for k in range(40)], np.uint64)
@@ -263,7 +263,7 @@ def test_a_mixture_finds_planted_clusters_whatever_their_scale(covariance):
     np.testing.assert_allclose(fitted.mixture.weights[order], [0.6, 0.3, 0.1], atol=0.02)
     np.testing.assert_allclose([fitted.mixture.components[i].mean for i in order], means, atol=150)
     spec = LatentSpec(shape=(3,), space="z")
-    stage = Draw(SampleStep(name="g", method="gmm"), spec, mixture=fitted.mixture, centre=np.zeros(3))
+    stage = Draw(SampleStep(name="g", method="gmm"), spec, source=fitted.mixture, centre=np.zeros(3))
     z = codes(stage(draws(3000)), 1)[:, 0]
     nearest = np.linalg.norm(z[:, None] - means, axis=2).argmin(1)
     np.testing.assert_allclose(np.bincount(nearest) / 3000, [0.6, 0.3, 0.1], atol=0.03)
