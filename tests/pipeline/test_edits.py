@@ -14,6 +14,7 @@ from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import parse_job
+from stages.code_sets import flow
 from tests.jobs import image_id, job_data, make_images, rows_of
 
 TRIPLES = [[image_id(0), image_id(1), image_id(2)], [image_id(3), image_id(4), image_id(5)]]
@@ -45,6 +46,7 @@ CODE_SETS: list[dict[str, Any]] = [
     {"stage": "walk", "frames": 4, "limit": 3},
     {"stage": "sample", "count": 6, "truncation": [0.5, 1]},
     {"stage": "sample", "name": "mixed", "method": "gmm", "components": 2, "covariance": "diagonal", "count": 7},
+    {"stage": "sample", "name": "bent", "method": "flow", "count": 5, "seed": 2, "truncation": [0.7, 1]},
 ]
 
 
@@ -58,7 +60,10 @@ def renders(folder: Path) -> list[dict[str, Any]]:
     return [r for batch in table.scan() for r in batch.to_pylist()]
 
 
-def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp_path: Path) -> None:
+def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "STEPS", 50)  # a short training
     make_images(tmp_path, 60)
     steps = [{"stage": "encode"}, {"stage": "fit", "attributes": ["bright", "round"]}, *CODE_SETS]
     steps += [
@@ -68,7 +73,7 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
     counts = run(tmp_path, steps).steps
     assert (counts["edit"]["strips"], counts["edit"]["frames"]) == (5, 2)
     assert (
-        counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 2 * 3 + 3 * 4 + 6 * 2 + 7
+        counts["render"]["codes"] == 5 * 2 + 2 * 5 + 2 * 3 + 2 * 3 + 3 * 4 + 6 * 2 + 7 + 5 * 2
         and counts["render"]["failed"] == 0
     )
     found: dict[str, list[dict[str, Any]]] = {}
@@ -83,12 +88,19 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
         "walk": (3, "step"),
         "sample": (6, "psi"),
         "mixed": (7, "psi"),
+        "bent": (5, "psi"),
     }
     assert any("clipped" in row["flags"] for row in found["edit"])
     stored = [row["latent"][1] for row in rows_of(tmp_path / "store").to_pylist()]
     assert json.loads(found["places"][0]["operation"])["values"] == np.quantile(stored, [0.05, 0.5, 0.95]).tolist()
     assert sorted(row["parents"] for row in found["analogy"]) == sorted(TRIPLES)
-    assert all(row["parents"] == [] for row in found["sample"] + found["mixed"])
+    assert all(row["parents"] == [] for row in found["sample"] + found["mixed"] + found["bent"])
+    told = [m for b in Store.open(str(tmp_path / "store")).measurements().scan() for m in b.to_pylist()]
+    assert {(m["step"], m["subject"]) for m in told if m["metric"] == "log_likelihood"} == {
+        ("bent", "flow"),
+        ("bent", "gaussian"),
+    }
+    assert all(m["n"] == 12 and m["low"] < m["value"] < m["high"] for m in told if m["step"] == "bent")
     page = (tmp_path / "report.html").read_text()
     for words in (
         "Edits and analogies",
@@ -96,6 +108,8 @@ def test_every_step_is_rendered_with_its_operation_unit_and_status_and_shown(tmp
         "bright +2 σ",
         "done to c",
         "Draws from a mixture",
+        "a normalising flow",
+        "log likelihood gain",
         "quantile .05",
         "in quantiles",
     ):
@@ -172,6 +186,7 @@ def test_the_plan_refuses_covariances_that_fit_nowhere(tmp_path: Path) -> None:
         ({"method": "gmm", "components": 4}, "end at 2048"),
         ({"method": "gmm", "components": 4, "covariance": "diagonal"}, ""),
         ({"method": "gaussian"}, ""),
+        ({"method": "flow"}, "flows end at 256"),
     ):
         steps = [{"stage": "encode"}, {"stage": "sample", **sample}]
         job = parse_job(job_data(tmp_path, tmp_path / "store", codec=codec, steps=steps))
