@@ -32,6 +32,7 @@ FORMULAS = (
     ("IRS", "1 − mean 99 % deviation within a level / largest deviation, of the best factor, weighted by deviation"),
     ("FactorVAE", "accuracy of the majority vote on argmin(variance with a factor fixed / variance), 64 codes a vote"),
     ("β-VAE", "accuracy of a logistic regression on mean |Δz| of 64 pairs that share one factor"),
+    ("interval", "95 %, by leaving out each of 20 groups of rows in turn; none of scores that train a model"),
     ("null", "the same score with labels moved to other rows; p counts the true order as one of the permutations"),
 )
 
@@ -66,11 +67,12 @@ def _score(row: Measurement) -> Markup:
         return tag("tr", name, tag("td", row.message, colspan=4))
     found = json.loads(row.detail)
     null = found["null"]
+    reach = None if row.low is None else tag("small", f"95 %: {interval(row.low, row.high, 3)}")
     drawn = whisker(row.value, min(null), max(null), start=0.0, end=1.0)
     return tag(
         "tr",
         name,
-        tag("td", tag("div", tag("b", f"{row.value:.3f}"), drawn, class_="figure"), data_label="value"),
+        tag("td", tag("div", tag("b", f"{row.value:.3f}"), drawn, class_="figure"), reach, data_label="value"),
         tag("td", interval(min(null), max(null), 3), tag("small", f"{len(null)} times"), data_label="shuffled"),
         tag("td", plain(found["p"], 2), data_label="p"),
         tag("td", "" if row.n is None else count(row.n), class_="n", data_label="images"),

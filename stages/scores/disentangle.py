@@ -21,7 +21,9 @@ from stages.scores.dci import completeness, disentanglement, importances
 from stages.scores.factor_sampling import GridSampler
 from stages.scores.factor_vae import factor_vae_score
 from stages.scores.factors import Factor, FactorStatus
+from stages.scores.grouped import GROUPS, jackknife_interval
 from stages.scores.information import Information, Levels, histogram_bins, information, information_bias
+from stages.scores.interval import Interval, NoInterval
 from stages.scores.irs import interventional_robustness
 from stages.scores.mig import mig, mig_per_factor
 from stages.scores.modularity import modularity
@@ -66,11 +68,15 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """Scores made together: `of(train order, test order)`, the permutations of their null, and the rows they stand on."""
+    """Scores made together: `of(train order, test order)`, the permutations of their null, and the rows they stand on.
+
+    `part(rows)`: the score of some of these rows alone; None where that would train its models anew.
+    """
 
     of: Callable[[Order, Order], Mapping[str, float]]
     permutations: int
     n: int
+    part: Callable[[Order], float] | None = None
 
 
 class _NotApplicable(ValueError):
@@ -117,22 +123,23 @@ def _score(name: str, step: DisentanglementStep, train: Rows, test: Rows, bins: 
         _trainable(step, few, few_levels, test)
     match name:
         case "mig":
-            return _Score(lambda a, _: {"mig": mig(information(bins, levels[a]))}, quick, len(train))
+            return _plain(name, lambda rows, a: mig(information(bins[rows], levels[a])), quick, len(train))
         case "modularity":
-            return _Score(
-                lambda a, _: {"modularity": modularity(information(bins, levels[a]).mutual)}, quick, len(train)
+            return _plain(
+                name, lambda rows, a: modularity(information(bins[rows], levels[a]).mutual), quick, len(train)
             )
         case "irs":
-            return _Score(
-                lambda a, _: {"irs": interventional_robustness(train.codes, levels[a], bins=step.bins).score},
+            return _plain(
+                name,
+                lambda rows, a: interventional_robustness(train.codes[rows], levels[a], bins=step.bins).score,
                 *(quick, len(train)),
             )
         case "sap_continuous":
             ordered = [f for f in train.factors if f.values is not None]
             _needs(bool(ordered), "no factor has an order, so none can be correlated with")
             values, known = (np.stack(x, axis=1) for x in zip(*((f.values, f.known) for f in ordered), strict=True))
-            return _Score(
-                lambda a, _: {"sap_continuous": sap_continuous(train.codes, values[a], known[a])}, quick, len(train)
+            return _plain(
+                name, lambda rows, a: sap_continuous(train.codes[rows], values[a], known[a]), quick, len(train)
             )
         case "sap_discrete":
             return _Score(
@@ -143,6 +150,11 @@ def _score(name: str, step: DisentanglementStep, train: Rows, test: Rows, bins: 
             return _Score(lambda a, b: _dci(few, levels[a], test.codes, test.levels[b], step.seed), slow, len(few))
         case _:
             return _drawn(name, step, train)
+
+
+def _plain(name: str, of: Callable[[Order | slice, Order], float], permutations: int, n: int) -> _Score:
+    """A score without models: `of(rows, order)` of the codes of `rows` with the labels of `order`."""
+    return _Score(lambda a, _: {name: of(slice(None), a)}, permutations, n, lambda rows: of(rows, rows))
 
 
 def _trainable(step: DisentanglementStep, few: npt.NDArray[Any], levels: Levels, test: Rows) -> None:
@@ -200,20 +212,41 @@ def _against_null(score: _Score, train: Rows, test: Rows) -> Iterator[Measuremen
     except ValueError as reason:
         raise _NotApplicable(str(reason)) from None
     for name, value in found.items():
-        yield _held(name, value, nulls[name], score.n)
+        yield _held(name, value, nulls[name], _interval(score, value), score.n)
 
 
-def _held(name: str, value: float, null: Null, n: int) -> Measurement:
+def _interval(score: _Score, value: float) -> Interval:
+    """Delete-a-group jackknife: rows are in the order of a hash, so every GROUPS-th row is a group by lot."""
+    if score.part is None:
+        return Interval(why=NoInterval.TRAINED)
+    rows = np.arange(score.n)
+    try:
+        without = np.array([score.part(rows[rows % GROUPS != group]) for group in range(GROUPS)])
+    except ValueError:
+        return Interval(why=NoInterval.FACTOR_LOST)
+    low, high = jackknife_interval(value, without)
+    assert low is not None and high is not None, "there are groups enough"
+    return Interval(max(low, 0.0), min(high, 1.0))
+
+
+def _held(name: str, value: float, null: Null, interval: Interval, n: int) -> Measurement:
     p = null.p_value(value)
     chance = value <= null.level
+    said = [f"not above {null.level:.3g}, the 95 % level of {len(null.scores)} permutations"] if chance else []
+    detail = {"null": list(null.scores), "null_mean": null.mean, "p": p}
+    if interval.why is not None:
+        detail["no_interval"] = str(interval.why)
+        said.append(interval.said)
     return Measurement(
         name,
         value,
+        low=interval.low,
+        high=interval.high,
         n=n,
         threshold=null.level,
         status=str(ScoreStatus.AT_CHANCE if chance else ScoreStatus.OK),
-        message=f"not above {null.level:.3g}, the 95 % level of {len(null.scores)} permutations" if chance else "",
-        detail=json.dumps({"null": list(null.scores), "null_mean": null.mean, "p": p}),
+        message="; ".join(said),
+        detail=json.dumps(detail),
     )
 
 

@@ -14,8 +14,9 @@ from schemas.measurements import Measurement
 from stages.moments import Floats, Moments
 from stages.scores.coverage import coverage_of
 from stages.scores.coverage_without import SHARES
-from stages.scores.fidelity_intervals import Interval, NoInterval, Rows, frechet_interval, share_intervals
+from stages.scores.fidelity_intervals import Rows, frechet_interval, share_intervals
 from stages.scores.frechet import frechet_distance
+from stages.scores.interval import Interval, NoInterval
 from stages.scores.kernel_distance import kernel_distance
 from stages.scores.path_length import Space, path_length
 from stages.scores.picture_features import LIKE, REFERENCE, FeatureSet, SetName

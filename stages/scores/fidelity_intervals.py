@@ -6,7 +6,6 @@ its own, from blocks.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
@@ -23,41 +22,9 @@ from stages.scores.grouped import (
     Normals,
     jackknife_interval,
 )
-from stages.scores.kernel_distance import MANY
+from stages.scores.interval import Interval, NoInterval
 
 NUMBERS = np.arange(GROUPS)
-
-
-class NoInterval(StrEnum):
-    """Why a number stands without an interval."""
-
-    TOO_WIDE = "too_many_features"
-    FEWER_THAN_FEATURES = "fewer_images_than_features"
-    TOO_FEW_GROUPS = "too_few_groups"
-    TOO_FEW = "too_few_pictures"
-    ONE_BLOCK = "one_block"
-
-
-WHY = {
-    NoInterval.TOO_WIDE: f"more than {JACKKNIFE_FEATURES} features",
-    NoInterval.FEWER_THAN_FEATURES: "a covariance asks for more pictures than features, also without a group",
-    NoInterval.TOO_FEW_GROUPS: f"fewer than {FEWEST_GROUPS} groups of images",
-    NoInterval.TOO_FEW: "too few pictures for neighbours without a group",
-    NoInterval.ONE_BLOCK: f"fewer than {MANY} pictures make one block",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """`low` and `high`, or `why` there are none."""
-
-    low: float | None = None
-    high: float | None = None
-    why: NoInterval | None = None
-
-    @property
-    def said(self) -> str:
-        return "" if self.why is None else f"{WHY[self.why]}: no interval"
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,6 +59,39 @@ def test_a_disentangled_code_passes_its_nulls_and_noise_does_not() -> None:
     )
 
 
+def test_intervals_hold_what_the_score_is_on_average() -> None:
+    """120 samples of 240 rows, of which 160 are scored; two factors in three coordinates, one of them of both."""
+    values, found = [], []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        levels = rng.integers(0, 3, (240, 2))
+        codes = np.stack([levels[:, 0], levels[:, 1] + 0.4 * levels[:, 0], rng.standard_normal(240)], 1)
+        codes = (codes + 0.4 * rng.standard_normal((240, 3))).astype(np.float32)
+        labels = {"size": levels[:, 0].tolist(), "shape": [str(v) for v in levels[:, 1]]}
+        (one,) = by_metric(measured(codes, labels, scores=("mig",), permutations=1)).values()
+        values.append(one.value)
+        found.append((one.low, one.high))
+    (low, high), mean = np.array(found).T, np.mean(values)
+    assert 0.9 <= np.mean((low <= mean) & (mean <= high)) <= 0.99
+    assert np.mean(high - low) / (2 * 2.093 * np.std(values)) == pytest.approx(1, abs=0.25)
+
+
+def test_scores_have_an_interval_or_say_why_not() -> None:
+    codes, labels = sample("rotated", 1200)
+    found = by_metric(measured(codes, labels, scores=(*QUICK, "sap_discrete", "factor_vae"), model_train=60))
+    for name in QUICK:
+        one = found[name]
+        assert 0 <= one.low < one.value < one.high <= 1 and "no_interval" not in json.loads(one.detail)
+    for name in ("sap_discrete", "factor_vae"):
+        assert (found[name].low, json.loads(found[name].detail)["no_interval"]) == (None, "trains_a_model")
+        assert "train its models anew for every group of rows: no interval" in found[name].message
+    first = np.argmin(salted(hash_ids(pa.array([f"{i:05d}.png" for i in range(1200)])), "disentanglement"))
+    rare = ["b" if i == first else "a" for i in range(1200)]  # one row, and it is among those scored
+    lost = by_metric(measured(codes, {"shape": rare}, scores=("mig",)))["mig"]
+    assert lost.value is not None and lost.low is None
+    assert json.loads(lost.detail)["no_interval"] == "factor_lost"
+
+
 def test_scores_of_models_stand_on_the_rows_asked_for() -> None:
     found = by_metric(measured(*sample("identity", 600), scores=("sap_discrete",), model_train=150))
     assert found["sap_discrete"].n == 150

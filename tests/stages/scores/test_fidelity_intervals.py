@@ -6,9 +6,10 @@ import pytest
 from stages.moments import Moments
 from stages.scores.coverage import coverage_of
 from stages.scores.coverage_without import SHARES, Balls, shares_without
-from stages.scores.fidelity_intervals import NoInterval, Rows, frechet_interval, share_intervals
+from stages.scores.fidelity_intervals import Rows, frechet_interval, share_intervals
 from stages.scores.frechet import frechet_distance
 from stages.scores.grouped import GROUPS, JACKKNIFE_FEATURES, Grouped
+from stages.scores.interval import NoInterval
 
 K = 3
 
