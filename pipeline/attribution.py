@@ -28,6 +28,7 @@ from stages.evaluation.design import Design
 from stages.evaluation.effects import Effects
 from stages.evaluation.on_labels import fits
 from stages.evaluation.originals import Originals, Scored
+from stages.evaluation.readout import Readout
 from stages.evaluation.refits import MAX_DIM, Refit, Refits, gradient
 from stages.evaluation.response import NO_LABEL, TOO_MANY_LABELS, ScorerResponse
 from stages.row_hash import fractions, hash_ids
@@ -80,15 +81,16 @@ def evidence(
     readout = design.readout
     asked = len(columns) > 1 and any(t in columns for t in design.targets if t is not None)
     parts = [] if slopes is None else [slopes]
-    held_out = None
-    if readout is not None and asked and readout.held_out is not None:
-        held_out = readout.held_out.only(list(columns))
-        parts.append(np.empty((0, readout.coefficients.shape[1])))
-    elif readout is not None and asked:
-        parts.append(readout.coefficients[list(columns)])
+    kept_apart = None
+    if readout is not None and asked:
+        kept_apart = readout.held_out or readout.stand_in
+        kept_apart = None if kept_apart is None else kept_apart.only(list(columns))
+        # Scores of all rows by one fit, unless those of rows kept apart take their place.
+        mine = list(columns) if readout.held_out is None else []
+        parts.append(readout.coefficients[mine])
     response = ScorerResponse.none(NO_LABEL, "fewer than two scores have a label of their name")
     refits, count = None, len(columns)
-    if (parts or asked) and not fits(count, 2 * count, replicates=design.replicates):
+    if (parts or asked) and not fits(count, 3 * count, replicates=design.replicates):
         reason = f"{count} labels under {design.replicates} replicates are more than is kept: evaluate fewer at a time"
         return Evidence(None, ScorerResponse.none(TOO_MANY_LABELS, reason))
     if parts:
@@ -99,26 +101,37 @@ def evidence(
             design.replicates,
             design.seed,
             design.group,
-            held_out,
+            kept_apart,
         )
         splits = ctx.latents.splits(columns=["id", "latent", "labels"], version=version)
         sums = ctx.executor.reduce(splits, stage)
         if slopes is not None:
             refits = Refits.of(sums[..., : 1 + 2 * count])
         if readout is not None and asked:
-            kept = np.r_[: 1 + count, sums.shape[2] - count : sums.shape[2]]
-            response = ScorerResponse.of(
-                names,
-                sums[..., kept],
-                confidence=step.confidence,
-                held_out=held_out is not None,
-                said="" if held_out is not None else IN_SAMPLE,
-            )
+            response = _of_readout(readout, sums, names, step.confidence)
     if readout is not None or not asked:
         return Evidence(refits, response)
     if not step.originals:
         return Evidence(refits, ScorerResponse.none("not_measured", "`originals: 0` asks for no untouched pictures"))
     return _with_originals(refits, _scored(step, ctx, design, columns), names, step.confidence)
+
+
+def _of_readout(
+    readout: Readout, sums: npt.NDArray[np.float64], names: tuple[str, ...], confidence: float
+) -> ScorerResponse:
+    """`sums`: of the labels, and last the scores of one fit, if the readout has no others, and those of rows kept apart."""
+    count, end = len(names), sums.shape[2]
+    labels = np.arange(1 + count)
+
+    def last(back: int) -> npt.NDArray[np.float64]:
+        at = end - back * count
+        return sums[..., np.r_[labels, at : at + count]]
+
+    if readout.held_out is not None:
+        return ScorerResponse.of(names, last(1), confidence=confidence, held_out=True)
+    if readout.stand_in is None:
+        return ScorerResponse.of(names, last(1), confidence=confidence, said=IN_SAMPLE)
+    return ScorerResponse.of(names, last(2), confidence=confidence, said=IN_SAMPLE, stand_in=last(1))
 
 
 def _with_originals(refits: Refits | None, scored: Scored, names: tuple[str, ...], confidence: float) -> Evidence:

@@ -207,6 +207,8 @@ def _readout(
         types = {column.label: known[column.label] for column in columns}
         fitted = ridge_readout if step.readout == "ols" else logistic_readout
         found = drive(fitted(types, known, dim=dim), ctx.executor, splits).only(wanted)
+        if dim <= MAX_DIM:
+            found = found.beside(drive(least_squares_readout(columns, dim=dim, group=step.group), ctx.executor, splits))
     if not found.attributes:
         said = ", ".join(f"{name}: {why}" for name, why in found.missing.items())
         raise JobError.one(f"{step.name}.attributes", list(wanted), f"none can be scored ({said}).")

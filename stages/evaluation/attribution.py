@@ -52,7 +52,7 @@ PLAIN = ("mean_difference",)
 BALANCED = ("balanced_mean_difference", "ols")
 AS_GIVEN = "the interval takes the directions as given: their own fits' noise is not in it"
 NO_EFFECT = "the edit's effect on its own attribute cannot be told from 0, so a share of it means little"
-NOTHING_KNOWN = "of images that it was not fitted on, this score does not rise with its label"
+NOTHING_KNOWN = "of images that it was not fitted on, the score does not rise with its label"
 BOTH = "the scorer's own leaks are in it, too: {}"
 
 
@@ -121,7 +121,7 @@ def scorer_leaks(found: Results, response: ScorerResponse) -> Iterator[Measureme
     for k, label in enumerate(response.names):
         own = response.own(k) / found.sigma[0, at[label]]
         why = response.status or (response.missing.get(label, "") if k not in response.usable else "")
-        message = response.message or (NOTHING_KNOWN if why == UNSEEN and response.held_out else response.said)
+        message = response.message or (NOTHING_KNOWN if why == UNSEEN and response.fitted else response.said)
         about: dict[str, Any] = {"n": response.n} | ({"message": message} if message else {})
         if why and why != UNSEEN:
             yield Measurement("scorer_response", subject=label, target=label, status=why, **about)

@@ -3,7 +3,7 @@
 ols       w = (Σzz + λI)⁻¹ Σzy from one pass: the best linear guess of the label, in the label's own unit. Latents wider than
           MAX_DIM seldom have the rows for it: there it is ridge, with its penalty by cross-validation. The same pass gives the
           scores of rows that a fit has not seen (`crossfit`), so what the score itself answers to is not what it was told
-logistic  the log-odds of a logistic fit
+logistic  the log-odds of a logistic fit. Whether latents know the label at all is asked of cross-fitted least squares (`beside`)
 direction the projection on the stored unit direction
 
 Not a judge from outside: it sees what the codec's encoder sees. A scorer of one's own answers for everything else.
@@ -47,6 +47,8 @@ class Readout:
     """How much of each label its score tells, of those fitted by `least_squares_readout`."""
     held_out: CrossFit | None = None
     """The same scores of rows kept apart from their fit; None where they cannot be had without fitting again."""
+    stand_in: CrossFit | None = None
+    """Least squares on the same labels, cross-fitted: tells whether latents know a label, for a score that was fitted once."""
 
     def __call__(self, latents: Floats) -> Floats:
         """(n, d) → (n, J)."""
@@ -58,8 +60,16 @@ class Readout:
         missing = {name: why for name, why in self.missing.items() if name in wanted}
         names = tuple(self.attributes[i] for i in kept)
         knows = tuple(m for m in self.knows if m.target in wanted)
-        held_out = self.held_out.only(kept) if self.held_out is not None else None
-        return Readout(names, self.coefficients[kept], self.intercept[kept], missing, knows, held_out)
+        held_out, stand_in = (f.only(kept) if f is not None else None for f in (self.held_out, self.stand_in))
+        return Readout(names, self.coefficients[kept], self.intercept[kept], missing, knows, held_out, stand_in)
+
+    def beside(self, other: "Readout") -> "Readout":
+        """These scores with what the least squares scores `other` of the same labels know; unchanged where some are missing there."""
+        if other.held_out is None or not set(self.attributes) <= set(other.attributes):
+            return self
+        order = [other.attributes.index(name) for name in self.attributes]
+        knows = tuple(m for m in other.knows if m.target in self.attributes)
+        return replace(self, knows=knows, stand_in=other.held_out.only(order))
 
 
 def directions_readout(vectors: Mapping[str, tuple[Floats, Floats]]) -> Readout:

@@ -59,12 +59,20 @@ class ScorerResponse:
 
     @classmethod
     def of(
-        cls, names: tuple[str, ...], sums: Floats, *, confidence: float, held_out: bool = False, said: str = ""
+        cls,
+        names: tuple[str, ...],
+        sums: Floats,
+        *,
+        confidence: float,
+        held_out: bool = False,
+        said: str = "",
+        stand_in: Floats | None = None,
     ) -> "ScorerResponse":
         """From `on_labels` sums of labels and scores of the same names, in the same order.
 
         `held_out`: the scores are fits to these labels, each of rows that it was not fitted on (`crossfit`). Such a score sees its
-        label where it rises with it; one that falls knows nothing, and is so by chance.
+        label where it rises with it; one that falls knows nothing, and is so by chance. `stand_in`: sums of such scores of the same
+        labels, which tell in place of `sums` whether a label is seen.
         """
         count, n = len(names), round(float(sums[0, 0, 0]))
         matrix = np.swapaxes(least_squares(sums), 1, 2)
@@ -82,8 +90,9 @@ class ScorerResponse:
         if lowest < TOLERANCE:
             return found._without(COLLINEAR_LABELS, "the labels determine one another: none changes while others stay")
         own = matrix[:, range(count), range(count)]
-        sees = _above_zero if held_out else _apart_from_zero
-        seen = tuple(j for j in range(count) if sees(own[:, j], confidence))
+        told = own if stand_in is None else least_squares(stand_in)[:, range(count), range(count)]
+        sees = _above_zero if held_out or stand_in is not None else _apart_from_zero
+        seen = tuple(j for j in range(count) if sees(told[:, j], confidence) and own[0, j] != 0)
         missing = {names[j]: UNSEEN for j in range(count) if j not in seen}
         scaled = matrix[0][np.ix_(seen, seen)] * sigma[list(seen)] / (own[0, seen] * sigma[list(seen)])[:, None]
         condition = float(np.linalg.cond(scaled)) if seen else 1.0
@@ -106,6 +115,11 @@ class ScorerResponse:
         if self.status:
             return self.status
         return next((self.missing.get(name, NO_LABEL) for name in names if not self._freed(name)), "")
+
+    @property
+    def fitted(self) -> bool:
+        """The scores are fits to these labels."""
+        return self.held_out or bool(self.said)
 
     def _freed(self, name: str) -> bool:
         return name in self.names and self.names.index(name) in self.usable

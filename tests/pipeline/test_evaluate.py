@@ -113,6 +113,40 @@ def test_label_correlations_are_of_the_selected_rows_and_scores_are_fitted_on_al
     assert some["effect", "bright", "bright"]["n"] == 36
 
 
+@pytest.mark.parametrize("readout", ["ols", "logistic"])
+def test_scores_of_a_label_made_of_noise_are_told_apart(folder: Path, tmp_path: Path, readout: str) -> None:
+    """`coin` is a hash of the id: a readout of 60 rows and 24 numbers finds it all the same, on the rows it was fitted on."""
+    here = tmp_path / "images_and_labels"
+    here.mkdir()
+    (here / "images").symlink_to(folder / "images")
+    lines = (folder / "labels.csv").read_text().splitlines()
+    coins = np.random.default_rng(1).random(len(lines)) < 0.5
+    lines = [f"{line},{'coin' if i == 0 else str(bool(coins[i])).lower()}" for i, line in enumerate(lines)]
+    (here / "labels.csv").write_text("\n".join(lines))
+    steps = [
+        {"stage": "encode"},
+        {"stage": "fit", "attributes": ["bright", "coin"], "holdout": 0},
+        {"stage": "evaluate", "directions": ["bright", "coin"], "strengths": [1], "readout": readout},
+    ]
+    codec = {"family": "linear", "dim": 24, "preprocess": {"size": 16}}
+    job = parse_job(job_data(here, tmp_path / "store", steps=steps, codec=codec))
+    run_job(job, report=lambda event: None)
+    found = {
+        (r["metric"], r["subject"], r["target"]): r
+        for b in Store.open(job.store).measurements().scan()
+        for r in b.to_pylist()
+    }
+    assert found["effect", "coin", "coin"]["value"] > 0.5  # direction and score share their chance
+    assert found["readout_r2", "", "coin"]["status"] == "at_chance"
+    assert found["readout_r2", "", "bright"]["status"] == "ok"
+    assert found["scorer_response", "coin", "coin"]["status"] == "unseen"
+    assert "not fitted on" in found["scorer_response", "coin", "coin"]["message"]
+    assert found["scorer_response", "bright", "bright"]["status"] == "ok"
+    assert ("rows that the readout was fitted on" in found["scorer_response", "bright", "bright"]["message"]) == (
+        readout == "logistic"
+    )
+
+
 def test_wide_latents_are_read_by_ridge(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = {"directions": ["bright", "round"], "strengths": [1]}
     exact = measured(folder, tmp_path / "ols", step)
