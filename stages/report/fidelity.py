@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
-from stages.report.figures import count, interval, plain
+from stages.report.figures import count, plain
 from stages.report.markup import Markup, tag
 
 COLUMNS = (
@@ -59,7 +59,8 @@ def fidelity(rows: Sequence[Measurement]) -> Markup:
         "does not count; small figures are what untouched reconstructions of other images score. Distances compare "
         "only at equal n."
     )
-    missing = sorted({row.message for row in rows if row.value is not None and row.message})
+    titles = dict(COLUMNS)
+    missing = sorted({f"{titles[row.metric]}: {row.message}" for row in rows if row.value is not None and row.message})
     entries = [tag("div", tag("dt", name), tag("dd", text)) for name, text in FORMULAS]
     terms = tag("details", tag("summary", "How each measure is defined"), tag("dl", entries, class_="definitions"))
     return tag(
@@ -94,7 +95,9 @@ def _set(name: str, found: dict[str, Measurement]) -> Markup:
 
 def _value(row: Measurement, title: str) -> Markup:
     untouched = None if row.threshold is None else tag("small", f"untouched {plain(row.threshold)}")
-    reach = tag("small", interval(row.low, row.high, 4)) if row.low is not None else None
+    # Not a fixed number of places: distances may be of any size.
+    ends = None if row.low is None or row.high is None else f"{plain(row.low)} – {plain(row.high)}"
+    reach = None if ends is None else tag("small", ends)
     return tag(
         "td", tag("div", tag("b", "" if row.value is None else plain(row.value)), reach, untouched), data_label=title
     )

@@ -96,6 +96,8 @@ def _share(name: str, value: float, without: Floats, n: int, confidence: float) 
     assert low is not None and high is not None, "there are groups enough"
     top = np.inf if name == "density" else 1.0
     low, high = max(low, 0.0), min(high, top)
+    if low == high and name == "density":  # no share: a bound on how many pictures lie in balls says not in how many
+        return Interval(why=NoInterval.NO_SPREAD)
     if low == high and value in (0.0, 1.0):
         bound = (0.5 * (1 - confidence)) ** (1 / n)
         return Interval(bound, 1.0) if value else Interval(0.0, 1 - bound)

@@ -15,6 +15,7 @@ class NoInterval(StrEnum):
     TOO_FEW_GROUPS = "too_few_groups"
     TOO_FEW = "too_few_pictures"
     ONE_BLOCK = "one_block"
+    NO_SPREAD = "no_spread"
     TRAINED = "trains_a_model"
     FACTOR_LOST = "factor_lost"
 
@@ -25,6 +26,7 @@ WHY = {
     NoInterval.TOO_FEW_GROUPS: f"fewer than {FEWEST_GROUPS} groups of images",
     NoInterval.TOO_FEW: "too few pictures for neighbours without a group",
     NoInterval.ONE_BLOCK: f"fewer than {MANY} pictures make one block",
+    NoInterval.NO_SPREAD: "no group of images changes it",
     NoInterval.TRAINED: "it would train its models anew for every group of rows",
     NoInterval.FACTOR_LOST: "without a group of rows a factor has one value",
 }

@@ -34,6 +34,9 @@ def test_edits_are_held_against_reconstructions(tmp_path):
     (path,) = [r for r in rows if r["metric"] == "path_length"]
     assert path["n"] == 20 and path["low"] < path["value"] < path["high"] and path["target"] == "squared_l2"
     page = (tmp_path / "report.html").read_text()
+    assert "Fréchet distance: a covariance asks for more pictures than features" in page
+    (covered,) = [r for r in rows if r["metric"] == "coverage" and r["subject"] == still["subject"]]
+    assert covered["low"] < covered["value"] <= covered["high"]
     assert "Fréchet distance" in page and "Features: pixel moments" in page and "Smaller is smoother" in page
 
 

@@ -94,6 +94,8 @@ def test_a_share_of_everything_is_not_certain() -> None:
     rng = np.random.default_rng(4)
     a, b = rows(rng, 100), rows(rng, 100, shift=50)
     found = share_intervals(dict.fromkeys(SHARES, 0.0), a, b)
+    assert found.pop("density").why is NoInterval.NO_SPREAD
+    assert len(found) == 3
     assert all(one.low == 0 and one.high == pytest.approx(1 - 0.025**0.01) for one in found.values())
 
 
