@@ -236,9 +236,10 @@ def _network(dim: int, seed: int) -> Any:
                 shapes=[(BINS,), (BINS,), (BINS - 1,)],
                 hidden_features=HIDDEN,
             )
-            last = transform.hyper[-1]
-            torch.nn.init.zeros_(last.weight)
-            torch.nn.init.zeros_(last.bias)
+            # Of one dimension zuko makes splines without a network, whose knots are the parameters.
+            knots = transform.hyper[-1] if dim > 1 else transform
+            for parameter in knots.parameters():
+                torch.nn.init.zeros_(parameter)
             transforms.append(transform)
     base = UnconditionalDistribution(DiagNormal, loc=torch.zeros(dim), scale=torch.ones(dim), buffer=True)
     return Lazy(transforms, base)

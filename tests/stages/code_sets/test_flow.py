@@ -146,6 +146,19 @@ def test_of_gaussian_rows_the_flow_says_that_it_gains_nothing():
     np.testing.assert_allclose((z - 7) @ normal, 0, atol=1e-4)
 
 
+def test_rows_on_a_line_get_a_flow_of_one_dimension(monkeypatch: pytest.MonkeyPatch):
+    """An exponential law along a line: the Gaussian's loss is known, ½ln(2πe) − 1 nats."""
+    monkeypatch.setattr(module, "STEPS", 400)
+    along = np.random.default_rng(6).exponential(size=1000)
+    fitted = fit_flow((along[:, None] * [2.0, 1.0]).astype(np.float32), HASHES[:1000], seed=0, at="s")
+    gain = likelihoods(fitted)[-1]
+    assert fitted.flow.dim == 1 and gain.status == "ok" and 0.2 < gain.value < 0.6
+    noise = np.random.default_rng(0).standard_normal((2000, 2))
+    z = fitted.flow.draw(np.arange(2000), np.zeros(2000), noise, temperature=1)
+    np.testing.assert_allclose(z[:, 0], 2 * z[:, 1], atol=1e-5)
+    assert (z[:, 1] < -0.1).mean() < 0.03 and z[:, 1].mean() == pytest.approx(1, abs=0.15)
+
+
 def test_an_untrained_flow_is_the_gaussian(fitted: FittedFlow):
     untrained = replace(fitted.flow, weights=module._arrays(module._network(D, 3)), _network=None)
     rows = ROWS[:50].astype(np.float64)
