@@ -1,5 +1,6 @@
 """The train step counts pictures, not files: what cannot be read is left out, and said."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from schemas.errors import TrainingError
 from schemas.events import Event, Notice, Progress
 from schemas.executor import LocalExecutor as LocalSpec
 from schemas.job import Job, parse_job
-from tests.jobs import job_data, make_images, spoil
+from tests.commands import latentmill
+from tests.jobs import image_id, job_data, make_images, spoil
 
 TRAIN: dict[str, Any] = {
     "stage": "train",
@@ -46,3 +48,16 @@ def test_no_readable_picture_is_an_error(tmp_path: Path) -> None:
     spoil(tmp_path, 1)
     with pytest.raises(TrainingError, match="none of 3 images"):
         run_job(job_of(tmp_path), report=lambda event: None, executor=LocalExecutor(LocalSpec()))
+
+
+def test_pictures_are_found_by_a_trained_codec(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    codec = {"family": "conv_vae", "weights": str(tmp_path / "weights"), "preprocess": {"size": 16}}
+    steps = [TRAIN, {"stage": "encode"}]
+    job = parse_job(job_data(tmp_path, tmp_path / "store", codec=codec, steps=steps))
+    run_job(job, report=lambda event: None, executor=LocalExecutor(LocalSpec()))
+    picture = str(tmp_path / "images" / image_id(3))
+    found = latentmill("query", "--store", job.store, "--image", picture, "-k", "2", "--json", cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (0, ""), "no warning either"
+    nearest, other = json.loads(found.stdout)["rows"]
+    assert nearest["id"] == image_id(3) and nearest["distance"] < 1e-6 < other["distance"]
