@@ -65,9 +65,6 @@ def _with_codes(step: Step, spec: LatentSpec, codebook: int, at: str) -> Iterato
             if step.calibrate == "row":
                 reason = "pictures change in leaps, and no length need show the effect asked for."
                 yield Problem(f"{at}.calibrate", step.calibrate, reason, "use calibrate: mean")
-            if step.unit == "quantile":
-                reason = "coordinates of codes take the codebook's values only."
-                yield Problem(f"{at}.unit", step.unit, reason, "use unit: latent")
             if step.tokens is not None and step.tokens.code is not None and step.tokens.code >= codebook:
                 reason = f"the codebook has {codebook} codes."
                 yield Problem(f"{at}.tokens.code", step.tokens.code, reason, f"use 0 to {codebook - 1}")

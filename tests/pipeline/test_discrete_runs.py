@@ -192,6 +192,18 @@ def test_steps_that_do_not_fit_the_codec_stop_at_the_plan(
         assert word in str(problem)
 
 
+def test_a_coordinate_goes_to_its_quantile_and_then_to_the_nearest_code(tmp_path: Path) -> None:
+    make_images(tmp_path, 12)
+    change = {"changes": [{"coordinate": 1, "strength": 0.9}], "unit": "quantile", "mode": "set_coordinate", "limit": 2}
+    out = {"stage": "render", "to": str(tmp_path / "out")}
+    counts = run(tmp_path, [{"stage": "encode"}, {"stage": "edit", **change}, out]).steps
+    assert (counts["render"]["codes"], counts["render"]["failed"]) == (4, 0)
+    table = Store.open(str(tmp_path / "store")).renders("shapes")
+    said = json.loads(next(table.scan()).to_pylist()[0]["operation"])
+    stored = [row["latent"][1] for row in rows_of(tmp_path / "store").to_pylist()]
+    assert said["quantised"] and said["changes"][0]["values"] == pytest.approx([np.quantile(stored, 0.9)])
+
+
 @pytest.mark.parametrize("tokens", [{"of": "nobody.png"}, {"histogram": [A, "nobody.png"]}])
 def test_a_donor_that_is_not_there_is_named(tmp_path: Path, tokens: dict[str, Any]) -> None:
     make_images(tmp_path, 4)
