@@ -8,6 +8,7 @@ ALL = (
     "fit",
     "one_pass",
     "components",
+    "wide",
     "sefa",
     "query",
     "resume",

@@ -2,13 +2,14 @@
 
 from pipeline.store.table import Table
 from pipeline.store.where import both
-from stages.grouping import BY_ID
 
 
 def ungrouped(table: Table, group: str | None, where: str | None, *, version: int) -> str:
     """What to tell of selected rows that `group` does not name; empty where it names all. Reads one label, or the ids."""
     if group is None or "`" in group:  # a filter has no way to write such a name
         return ""
+    from stages.grouping import BY_ID  # torch: only for jobs that group rows
+
     if group.startswith(BY_ID):
         named = "contains(id, '" + group.removeprefix(BY_ID).replace("'", "''") + "')"
     else:
