@@ -154,11 +154,9 @@ def _measured(
 
 
 def _fidelity(step: EvaluateStep, rows: int) -> Fidelity | None:
-    """A tenth more images are looked at than are kept: the share is drawn by hash, and so is only about right."""
     if step.extractor is None:
         return None
-    share = 1.1 * step.fidelity_images / rows + 0.01
-    return Fidelity(step.extractor, step.extractor_options, step.fidelity_images, share)
+    return Fidelity(step.extractor, step.extractor_options, step.fidelity_images).over(rows)
 
 
 def _edit(name: str, step: EvaluateStep, ctx: Context) -> Edit:

@@ -46,7 +46,8 @@ NO_INFORMATION = 1e-6
 class LogisticFit:
     """The optimum of one problem in the latents' own coordinates; `converged` or `parted`, or passes ran out.
 
-    `centre` (d,): where it was solved about. `metric`: the curvature there, of the problem at `place`; training fits have none.
+    `centre` (d,): where it was solved about. `metric`: the curvature there, of the problem at `place`, for
+    a bootstrap; training fits have none.
     """
 
     coefficients: Floats
@@ -121,6 +122,8 @@ def logistic(
     if bootstrap and isinstance(metric, SharedCurvature):
         steps = (yield from fitting.own_curvatures(stage, found.weights[:, : len(columns)])) or metric
     fits = [_in_latents(found, i, steps if i < len(columns) else None, centre, loss) for i in range(len(of))]
+    if not bootstrap:  # as large as all attributes' matrices, and nobody will ask for a step
+        fits = [replace(one, metric=None) for one in fits]
     trials = dict(zip(of[len(columns) :].tolist(), fits[len(columns) :], strict=True))
     return [(fits[i], trials.get(i)) for i in range(len(columns))]
 
