@@ -142,7 +142,7 @@ def test_what_the_sliders_do_is_measured(demo: tuple[Path, dict[str, Any]], root
     page = (folder / "out/demo/science.html").read_text(encoding="utf-8")
     for words in (
         "What each edit moves",
-        "Data or model?",
+        "Data, model or scorer?",
         "How far codes lie from the origin",
         "Which direction does it best",
     ):
