@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from pipeline.checks import check_steps
+from pipeline.checks.steps import check_steps
 from pipeline.codec import CodecRef, weights_exist, weights_url
 from pipeline.ledger import Status
 from pipeline.listing import LabelCounts, Listing, list_source

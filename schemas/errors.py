@@ -4,7 +4,7 @@ Two kinds, never mixed (design §5.6): a *bad row* is data and becomes a row in 
 a *bad job* is an error and raises one of the classes below. Each class knows the exit code the command line ends with.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -66,6 +66,10 @@ class JobError(LatentmillError):
     @classmethod
     def one(cls, field: str, value: Any, reason: str, fix: str = "") -> "JobError":
         return cls([Problem(field, value, reason, fix)])
+
+    def under(self, field: str) -> list[Problem]:
+        """The problems, each as of a field inside `field`."""
+        return [replace(p, field=f"{field}.{p.field}") for p in self.problems]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.problems,))

@@ -27,11 +27,12 @@ from schemas.measurements import OK, Measurement
 from schemas.steps import DiagnoseStep
 from schemas.tables import computed_field
 from stages.codecs.factory import open_codec
+from stages.diagnosis.code_sample import sample_hashes
 from stages.diagnosis.diagnosis import diagnosis, probe_batches
 from stages.diagnosis.evidence import Evidence, Limits, gather
 from stages.diagnosis.findings import about_rows
 from stages.diagnosis.probe import Probe
-from stages.diagnosis.scan import Scanned, sample_hashes, scan
+from stages.diagnosis.scan import Scanned, scan
 from stages.diagnosis.scores import ANOMALY, MAHALANOBIS, RECONSTRUCTION, TYPICALITY, Scale, Scores
 from stages.rows import finite_rows
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from stages.diagnosis.scan import SampledCodes
+from stages.diagnosis.code_sample import SampledCodes
 from stages.row_hash import Hashes, fractions
 
 Floats = npt.NDArray[np.float64]

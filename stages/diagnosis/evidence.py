@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.codec import LatentSpec
+from stages.diagnosis.code_sample import SampledCodes
 from stages.diagnosis.draws import aggregate_draws
 from stages.diagnosis.probe import Probed
-from stages.diagnosis.scan import SampledCodes, Scanned
+from stages.diagnosis.scan import Scanned
 from stages.diagnosis.scores import Gaussian
 
 Floats = npt.NDArray[np.float64]
