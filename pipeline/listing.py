@@ -21,9 +21,10 @@ from pipeline.sources.labels import LabelIndex
 from pipeline.sources.open import open_source
 from pipeline.store.splits import ADDRESS
 from pipeline.store.table import Table
+from schemas.batches import work_schema
 from schemas.errors import AccountingError, JobError, Problem
 from schemas.source import SourceSpec
-from schemas.tables import labels_type, work_schema
+from schemas.tables import labels_type
 
 SPILL = "listing.arrow"
 

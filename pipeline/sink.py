@@ -18,7 +18,7 @@ from schemas.tables import FAILURES
 
 @dataclass(frozen=True)
 class EncodeSink:
-    """Writes encoded batches (`schemas.tables.encoded_schema`). Picklable; writes nothing twice visible."""
+    """Writes encoded batches (`schemas.batches.encoded_schema`). Picklable; writes nothing twice visible."""
 
     latents: Table
     failures: Table

@@ -16,7 +16,7 @@ from pipeline.ledger import Status
 from pipeline.listing import Listing
 from pipeline.sources.read import ImageReader
 from pipeline.spill import Spill, write_spill
-from schemas.tables import work_schema
+from schemas.batches import work_schema
 
 SPLIT_BYTES = 16 * 2**20
 

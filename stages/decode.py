@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from schemas.batches import picture_field
 from schemas.codec import CodecSpec
 from schemas.errors import FailureCode, JobError, SpaceMismatch
-from schemas.tables import latent_spec, picture_field
+from schemas.tables import latent_spec
 from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
 from stages.codecs.weights import Weights

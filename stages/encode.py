@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from schemas.batches import encoded_schema
 from schemas.codec import CodecSpec, LatentSpec
 from schemas.errors import FailureCode, JobError, SpaceMismatch
-from schemas.tables import encoded_schema, latent_spec
+from schemas.tables import latent_spec
 from stages.codecs.factory import open_codec
 from stages.codecs.weights import Weights
 from stages.columns import column_of

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from pipeline.sources.open import open_source
 from pipeline.sources.read import ImageReader
+from schemas.batches import work_schema
 from schemas.codec import Preprocess
 from schemas.source import SourceSpec
-from schemas.tables import work_schema
 
 SMALL = Preprocess(size=8)
 

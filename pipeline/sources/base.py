@@ -6,8 +6,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.batches import listing_schema
 from schemas.source import LabelType
-from schemas.tables import listing_schema
 
 BATCH_ROWS = 8192
 UNKNOWN_VERSION = "unknown"

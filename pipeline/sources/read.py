@@ -12,10 +12,10 @@ import xxhash
 
 from pipeline.sources.fetch import Fetched, Fetcher, Wanted
 from pipeline.sources.parquet_rows import ParquetRows
+from schemas.batches import pixels_schema
 from schemas.codec import Preprocess
 from schemas.errors import FailureCode, RowFailure
 from schemas.source import SourceSpec
-from schemas.tables import pixels_schema
 from stages.images import Decoded, decode, prepare_worker
 
 

@@ -21,7 +21,7 @@ from pipeline.measurements import store_measurements
 from pipeline.reconstruction import write_errors
 from pipeline.selection import selection_clause
 from pipeline.steps.fit import drive
-from pipeline.store.columns import Computed
+from pipeline.store.column_values import Computed
 from schemas.errors import JobError
 from schemas.measurements import OK, Measurement
 from schemas.steps import DiagnoseStep

@@ -12,7 +12,7 @@ from pipeline.context import Context
 from pipeline.measurements import left_out, store_measurements
 from pipeline.selection import selection_clause
 from pipeline.steps.fit import drive
-from pipeline.store.columns import Computed
+from pipeline.store.column_values import Computed
 from pipeline.store.table import Table
 from schemas.errors import JobError, Problem
 from schemas.measurements import Measurement

@@ -12,18 +12,19 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from pipeline.store.column_values import columns_schema
 from pipeline.store.splits import ADDRESS
 
 BUCKETS = 64
 
 
 class ColumnSpill:
-    """Implements `columns.ColumnValues`: `add` batches with `_rowaddr` and the fields, then put the columns. A context manager."""
+    """Implements `column_values.ColumnValues`: `add` batches with `_rowaddr` and the fields, then put the columns. A context manager."""
 
     def __init__(self, fields: tuple[pa.Field, ...]) -> None:
         self.fields = fields
         self.rows = 0
-        self._schema = pa.schema([pa.field(ADDRESS, pa.uint64()), *fields])
+        self._schema = columns_schema(fields)
         self._folder = tempfile.TemporaryDirectory(prefix="latentmill-columns-")
         self._open: dict[int, Any] = {}
 

@@ -9,119 +9,21 @@ Joined by row address, which holds as long as fragments do: should they have cha
 read and the commit, it is refused.
 """
 
-import json
 import pickle
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
+from pipeline.store.column_files import FragmentSplits, WriteColumns, Written, WrittenColumns
+from pipeline.store.column_values import ColumnValues, columns_schema
 from pipeline.store.commit import ATTEMPT, TOKEN, check_token, commit_operation, landed, persist
-from pipeline.store.engine import EngineError, asking, lance
-from pipeline.store.ref import TableRef, pinned
-from pipeline.store.splits import ADDRESS, MAX_BATCH_ROWS, batch_rows_for, row_bytes
-from schemas.errors import LatentmillError, StoreError
+from pipeline.store.engine import lance
+from pipeline.store.ref import TableRef
+from schemas.errors import StoreError
 from schemas.tables import is_computed
-
-
-class ColumnValues(Protocol):
-    """Where the values of columns come from. Picklable when it travels to workers."""
-
-    @property
-    def fields(self) -> tuple[pa.Field, ...]: ...
-
-    def of(self, fragment: Any) -> Iterator[pa.RecordBatch]:
-        """Rows of one fragment: `_rowaddr` and the fields. Rows left out keep what they have, or null in a new column."""
-
-
-@dataclass(frozen=True)
-class Computed:
-    """Values that follow from other columns: `compute` takes a batch of `reads` and returns one of `fields`, row by row."""
-
-    fields: tuple[pa.Field, ...]
-    reads: tuple[str, ...]
-    compute: Callable[[pa.RecordBatch], pa.RecordBatch]
-
-    def of(self, fragment: Any) -> Iterator[pa.RecordBatch]:
-        rows = batch_rows_for(row_bytes(fragment.schema, self.reads), MAX_BATCH_ROWS)
-        scanner = fragment.scanner(
-            columns=list(self.reads), with_row_address=True, batch_size=rows, strict_batch_size=True, batch_readahead=2
-        )
-        for batch in scanner.to_batches():
-            found = self.compute(batch.select(list(self.reads)))
-            yield addressed(batch.column(ADDRESS), found, self.fields)
-
-
-def addressed(addresses: pa.Array, values: pa.RecordBatch, fields: Sequence[pa.Field]) -> pa.RecordBatch:
-    """`values` in the types of `fields`, with their rows' addresses in front. Raises StoreError when rows or types differ."""
-    if len(addresses) != values.num_rows:
-        raise StoreError(f"{len(addresses)} rows were given, but {values.num_rows} values came back.")
-    columns = []
-    for one in fields:
-        try:
-            columns.append(values.column(one.name).cast(one.type))
-        except (pa.ArrowException, KeyError) as error:
-            raise StoreError(f"Column {one.name} did not come out as {one.type}: {error}.") from error
-    return pa.RecordBatch.from_arrays([addresses, *columns], schema=_schema(fields))
-
-
-def _schema(fields: Sequence[pa.Field]) -> pa.Schema:
-    return pa.schema([pa.field(ADDRESS, pa.uint64()), *fields])
-
-
-@dataclass(frozen=True)
-class FragmentSplits:
-    """One fragment a piece: what `WriteColumns` folds. Implements `executors.base.Splits`."""
-
-    numbers: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def read(self, index: int) -> Iterator[pa.RecordBatch]:
-        yield pa.record_batch({"fragment": pa.array([self.numbers[index]], pa.int64())})
-
-
-@dataclass(frozen=True)
-class WrittenColumns:
-    """One fragment's new data file, not visible yet: the fragment's metadata, and which fields and rows it changes."""
-
-    metadata: str
-    rows: int
-    """Values that were given."""
-    schema: bytes
-    """Of the table with the new columns, pickled; empty when columns were replaced."""
-    modified: tuple[int, ...] = ()
-    offsets: bytes = b""
-
-
-Written = dict[int, WrittenColumns]
-
-
-@dataclass(frozen=True)
-class WriteColumns:
-    """Reduce stage of `FragmentSplits`: writes each fragment's new data file. Writing one twice leaves an orphan, no more."""
-
-    ref: TableRef
-    version: int
-    values: ColumnValues
-    new: bool
-
-    def start(self) -> Written:
-        return {}
-
-    def add(self, state: Written, batch: pa.RecordBatch) -> Written:
-        dataset = pinned(self.ref, self.version)
-        for number in batch.column("fragment").to_pylist():
-            if (written := _write(dataset.get_fragment(number), self.values, self.ref, new=self.new)) is not None:
-                state = state | {number: written}
-        return state
-
-    def merge(self, a: Written, b: Written) -> Written:
-        return a | b
-
 
 Fold = Callable[[FragmentSplits, WriteColumns], Written]
 
@@ -246,52 +148,6 @@ def _metadata(written: WrittenColumns) -> Any:
     return lance.fragment.FragmentMetadata.from_json(written.metadata)
 
 
-def _write(fragment: Any, values: ColumnValues, ref: TableRef, *, new: bool) -> WrittenColumns | None:
-    """The fragment's data file of the columns; None when there is no value for any of its rows."""
-    feed = _Feed(values.of(fragment))
-    first = next(feed, None)
-    if first is None:
-        return None
-    reader = pa.RecordBatchReader.from_batches(_schema(values.fields), _chained(first, feed))
-    try:
-        if new:
-            metadata, schema = fragment.merge(reader, ADDRESS)
-            return WrittenColumns(json.dumps(metadata.to_json()), feed.rows, pickle.dumps(schema))
-        metadata, modified, offsets = fragment.update_columns(reader, ADDRESS, with_offsets=True)
-    except EngineError as error:
-        if feed.raised is not None:
-            raise feed.raised from error
-        with asking(ref.uri, "writing columns to"):
-            raise
-    return WrittenColumns(json.dumps(metadata.to_json()), feed.rows, b"", tuple(modified), offsets)
-
-
-class _Feed:
-    """Counts rows, and keeps what the source raised, which Lance would turn into text."""
-
-    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
-        self._batches = iter(batches)
-        self.raised: LatentmillError | None = None
-        self.rows = 0
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self
-
-    def __next__(self) -> pa.RecordBatch:
-        try:
-            batch = next(self._batches)
-        except LatentmillError as error:
-            self.raised = error
-            raise
-        self.rows += batch.num_rows
-        return batch
-
-
-def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
-
-
 @dataclass(frozen=True)
 class _Nulls:
     """No values: makes room for columns by giving one fragment an empty file."""
@@ -303,7 +159,7 @@ class _Nulls:
         if not self.done:
             self.done.append(fragment.fragment_id)
             yield pa.RecordBatch.from_arrays(
-                [pa.array([], f.type) for f in _schema(self.fields)], schema=_schema(self.fields)
+                [pa.array([], f.type) for f in columns_schema(self.fields)], schema=columns_schema(self.fields)
             )
 
 

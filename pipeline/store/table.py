@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.store import clean, columns, commit, index, query, upsert
 from pipeline.store.changes import Changes, changes_between, contents
+from pipeline.store.column_values import ColumnValues
 from pipeline.store.create import create
 from pipeline.store.engine import asking
 from pipeline.store.ref import TableRef, pinned
@@ -168,7 +169,7 @@ class Table:
 
     def put_columns(
         self,
-        values: columns.ColumnValues,
+        values: ColumnValues,
         *,
         token: int,
         properties: Mapping[str, str],

@@ -1,4 +1,4 @@
-"""Code sets as rows: how codes are numbered, named and laid out in batches (`schemas.tables.codes_schema`).
+"""Code sets as rows: how codes are numbered, named and laid out in batches (`schemas.batches.codes_schema`).
 
 Invariant: `seq` alone says where a code belongs. A code set of R rows (images, or pairs of images), S strips a row and F
 frames a strip numbers its codes  seq = first_seq + (row·S + strip)·F + frame,  so pictures, grids and shards are
@@ -17,10 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.batches import codes_schema
 from schemas.codec import LatentSpec
 from schemas.identity import canonical_json
 from schemas.steps import CodeSetStep
-from schemas.tables import codes_schema
 from stages.code_sets.noise import draw_name
 from stages.code_sets.parents import NON_FINITE, Parents
 from stages.columns import column_of

@@ -50,7 +50,7 @@ class CodeStage(Protocol):
         """What is read of each parent."""
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """→ `schemas.tables.codes_schema`, rows × strips × frames, in order, numbered as if nothing came before row 0."""
+        """→ `schemas.batches.codes_schema`, rows × strips × frames, in order, numbered as if nothing came before row 0."""
 
 
 def parents_schema(spec: LatentSpec, count: int, *, columns: Sequence[str] = LATENT) -> pa.Schema:

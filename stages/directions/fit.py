@@ -6,7 +6,6 @@ without them. `fit` is a generator of passes (stages/stage.py): whoever drives i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from schemas.errors import JobError, Problem
 from schemas.source import LabelType
 from schemas.steps import FitStep
-from stages.attributes import MAX_VALUES, Census, Column, Floats, LabelCounts, columns_of
+from stages.attributes import MAX_VALUES, Census, Column, LabelCounts, columns_of
 from stages.components.principal import Limits
 from stages.directions.cells import MAX_CELLS, CellPass, Cells, CellTable, class_pairs, classes_with
 from stages.directions.checks import DEFAULT_SVM_L2, check_fit
@@ -27,17 +26,16 @@ from stages.directions.closed_forms import (
     least_squares,
 )
 from stages.directions.direction import Direction, Estimate, Evidence, FitStatus
-from stages.directions.effect import PATTERN
 from stages.directions.extremes import extreme_columns, without_ends
 from stages.directions.fitted import Fitted
 from stages.directions.logistic import LogisticFit, logistic
 from stages.directions.losses import Loss
+from stages.directions.measured import direction_of, measured, without_values
 from stages.directions.pairwise import Paired, PairwisePass, pairwise_least_squares
 from stages.directions.pattern import patterned
 from stages.directions.predictive import predictive
 from stages.directions.regression import Regressed, Regression, in_sample
 from stages.directions.resampling import resampled
-from stages.directions.scoring import Scores, Scoring, Spread, spreads
 from stages.directions.survey import Survey, Surveyed
 from stages.grouping import with_groups
 from stages.moments import Moments
@@ -86,11 +84,11 @@ def _fit(step: FitStep, attributes: Mapping[str, LabelType], dim: int, limits: L
         fitted = yield from patterned(fitted, holdout=step.holdout)
     fitted.stored = without_ends(fitted.columns, fitted.stored)
     if fitted.spreads is None:
-        fitted.spreads = yield from _measured(step, fitted)
-    found = [_direction(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
+        fitted.spreads = yield from measured(step, fitted)
+    found = [direction_of(step, fitted, i, tuple(attributes)) for i in range(len(fitted.columns))]
     if step.bootstrap:
         found = yield from resampled(step, fitted, found)
-    return found + _without_values(step, fitted, attributes)
+    return found + without_values(step, fitted, attributes)
 
 
 def _controls(step: FitStep, attributes: Sequence[str]) -> tuple[str, ...]:
@@ -108,16 +106,6 @@ def _columns(step: FitStep, attributes: Mapping[str, LabelType]) -> Passes[Any, 
         reason = f"more than {MAX_VALUES} values: one direction a value would be meaningless."
         raise JobError([Problem(f"{step.name}.attributes", name, reason, fix) for name in crowded])
     return columns_of(attributes, {name: sorted(counts[name]) for name in categories})
-
-
-def _without_values(step: FitStep, fitted: Fitted, attributes: Mapping[str, LabelType]) -> list[Direction]:
-    """A category of which no row has a value makes no columns: it gets one direction, which says so."""
-    seen = {column.label for column in fitted.columns}
-    status = FitStatus.NO_LABELS if fitted.everything.n else FitStatus.NO_ROWS
-    bare = Direction(
-        "", tuple(attributes), step.estimator, str(status), None, step.confidence, non_finite=fitted.non_finite
-    )
-    return [replace(bare, attribute=label) for label in attributes if label not in seen]
 
 
 # ----------------------------------------------------------------------------------------------- differences of means
@@ -231,82 +219,3 @@ def _estimate(fit: LogisticFit | None, counts: LabelCounts, i: int) -> Estimate:
         return Estimate(FitStatus.NOT_CONVERGED, evidence, fix)
     status = FitStatus.OK if fit.coefficients.any() else FitStatus.ZERO_NORM
     return Estimate(status, evidence, "", fit.coefficients, fit.standard_error, fit.intercept)
-
-
-# ----------------------------------------------------------------------------------------------- measures and results
-
-
-def _measured(step: FitStep, fitted: Fitted) -> Passes[Any, list[Spread]]:
-    """The scoring pass; none when there is no direction to measure along."""
-    stored = _unit_rows(fitted.stored, fitted.everything.dim)
-    if not stored.any():
-        return [Spread()] * len(fitted.columns)
-    variance = fitted.everything.z_variance
-    scale = np.sqrt(stored**2 @ variance)
-    stage = Scoring(
-        columns=fitted.columns,
-        stored=stored,
-        trial=_unit_rows(fitted.trial, fitted.everything.dim),
-        centre=fitted.everything.z_mean,
-        scale=np.where(scale > 0, scale, 1.0),
-        holdout=step.holdout,
-    )
-    scores: Scores = yield stage
-    return spreads(scores, stage, confidence=step.confidence)
-
-
-def _unit_rows(estimates: Sequence[Estimate], dim: int) -> Floats:
-    rows = np.zeros((len(estimates), dim))
-    for row, estimate in zip(rows, estimates, strict=True):
-        if estimate.status is FitStatus.OK and estimate.coefficients is not None:
-            row[:] = estimate.coefficients / np.linalg.norm(estimate.coefficients)
-    return rows
-
-
-def _direction(step: FitStep, fitted: Fitted, i: int, attributes: tuple[str, ...]) -> Direction:
-    assert fitted.spreads is not None
-    estimate, spread, everything = fitted.stored[i], fitted.spreads[i], fitted.everything
-    has_vector = estimate.status is FitStatus.OK
-    direction = Direction(
-        attribute=fitted.columns[i].name,
-        attributes=attributes,
-        estimator=step.estimator + PATTERN if step.pattern else step.estimator,
-        status=str(FitStatus.NO_ROWS if everything.n == 0 else estimate.status),
-        message=_message(fitted, i, spread if step.holdout and has_vector else None),
-        confidence=step.confidence,
-        n=estimate.evidence.n,
-        n_positive=estimate.evidence.n_positive,
-        n_negative=estimate.evidence.n_negative,
-        non_finite=fitted.non_finite,
-    )
-    if not has_vector or estimate.coefficients is None:
-        return direction
-    norm = float(np.linalg.norm(estimate.coefficients))
-    separation, auc = spread.separation or (None, None, None), spread.auc
-    return replace(
-        direction,
-        vector=estimate.coefficients / norm,
-        raw_norm=norm,
-        standard_error=estimate.standard_error,
-        intercept=estimate.intercept,
-        mean=everything.z_mean,
-        sigma=spread.sigma,
-        separation=separation[0],
-        separation_low=separation[1],
-        separation_high=separation[2],
-        auc=auc.value if auc else None,
-        auc_low=auc.low if auc else None,
-        auc_high=auc.high if auc else None,
-    )
-
-
-def _message(fitted: Fitted, i: int, held_out: Spread | None) -> str | None:
-    """What a reader should know beside the numbers; None when there is nothing. `held_out`: what held-out rows measured."""
-    said = [fitted.stored[i].message]
-    if held_out is not None and fitted.columns[i].binary and held_out.auc is None:
-        trial = fitted.trial[i].status
-        why = "too few of them in a class" if trial is FitStatus.OK else f"the fit without them is {trial}"
-        said.append(f"no held-out AUC: {why}")
-    if fitted.non_finite:
-        said.append(f"{fitted.non_finite} rows with a non-finite latent left out")
-    return "; ".join(part for part in said if part) or None

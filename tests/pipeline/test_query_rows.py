@@ -10,7 +10,7 @@ from store_rows import FINGERPRINT, add, batch, names
 from pipeline.gallery import write_gallery
 from pipeline.query import Query, run_query
 from pipeline.show import show_query
-from pipeline.store.columns import Computed
+from pipeline.store.column_values import Computed
 from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.tables import computed_field

@@ -17,9 +17,9 @@ from sourcing import SMALL, read, work_of
 
 from pipeline.sources.labels import LabelIndex
 from pipeline.sources.read import ImageReader
+from schemas.batches import pixels_schema, work_schema
 from schemas.codec import Preprocess
 from schemas.source import FilesSource, LabelsSpec, SourceSpec
-from schemas.tables import pixels_schema, work_schema
 
 
 @pytest.fixture(scope="module")

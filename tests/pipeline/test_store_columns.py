@@ -16,7 +16,7 @@ from store_rows import FINGERPRINT, add, batch, child, fenced, ids_of, line, nam
 
 from pipeline.executors.local import LocalExecutor
 from pipeline.store.column_spill import ColumnSpill
-from pipeline.store.columns import Computed
+from pipeline.store.column_values import Computed
 from pipeline.store.engine import lance
 from pipeline.store.splits import ADDRESS
 from pipeline.store.store import Store

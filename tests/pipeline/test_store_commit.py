@@ -21,9 +21,10 @@ from pipeline.store.engine import EngineError, is_conflict, lance
 from pipeline.store.replace import replacing
 from pipeline.store.store import Store
 from pipeline.store.table import Table
+from schemas.batches import encoded_schema
 from schemas.errors import LeaseLost, StoreError
 from schemas.steps import IndexStep
-from schemas.tables import RENDERS, RUNS, encoded_schema
+from schemas.tables import RENDERS, RUNS
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Arrow schemas: the columns of every table are pinned in tests/golden/tables.txt, and metadata survives."""
+"""Arrow schemas: the columns of every table and batch are pinned in tests/golden/tables.txt, and metadata survives."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import tables
+from schemas import batches, tables
 from schemas.codec import LatentSpec
 from schemas.source import LabelType
 
@@ -18,12 +18,12 @@ LABELS = tables.labels_type({"smiling": "bool", "age": "float", "hair": "categor
 def every_schema() -> dict[str, pa.Schema]:
     latents = tables.latents_schema(SPEC, dtype="float16", labels=LABELS, logvar=True, metadata={"fingerprint": "f"})
     return {
-        "listing": tables.listing_schema(),
-        "work": tables.work_schema(LABELS),
-        "pixels": tables.pixels_schema(8, 6, LABELS),
+        "listing": batches.listing_schema(),
+        "work": batches.work_schema(LABELS),
+        "pixels": batches.pixels_schema(8, 6, LABELS),
         "latents": latents,
-        "encoded": tables.encoded_schema(latents),
-        "codes": tables.codes_schema(SPEC),
+        "encoded": batches.encoded_schema(latents),
+        "codes": batches.codes_schema(SPEC),
         "failures": tables.FAILURES,
         "directions": tables.directions_schema(),
         "renders": tables.RENDERS,
@@ -91,7 +91,7 @@ def test_label_types_do_not_depend_on_the_order_of_columns(labels: dict[str, Lab
 
 def test_tables_without_labels_have_no_empty_struct() -> None:
     for labels in (None, pa.struct([])):
-        assert "labels" not in tables.work_schema(labels).names
-        assert "labels" not in tables.pixels_schema(4, 4, labels).names
+        assert "labels" not in batches.work_schema(labels).names
+        assert "labels" not in batches.pixels_schema(4, 4, labels).names
         latents = tables.latents_schema(SPEC, dtype="float32", labels=labels, logvar=False, metadata={})
         assert "labels" not in latents.names and "logvar" not in latents.names

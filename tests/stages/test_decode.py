@@ -5,9 +5,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from schemas.batches import codes_schema
 from schemas.codec import CustomCodec, LatentSpec, LinearCodec, Preprocess
 from schemas.errors import SpaceMismatch
-from schemas.tables import codes_schema, with_shape
+from schemas.tables import with_shape
 from stages.codecs.factory import open_codec
 from stages.columns import column_of, matrix_of
 from stages.decode import Decode

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.batches import encoded_schema, pixels_schema
 from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LatentSpec, LinearCodec, PatchesCodec, Preprocess
 from schemas.errors import JobError, SpaceMismatch
-from schemas.tables import encoded_schema, labels_type, latents_schema, pixels_schema
+from schemas.tables import labels_type, latents_schema
 from stages.codecs.factory import describe, open_codec
 from stages.codecs.weights import Weights
 from stages.columns import column_of, matrix_of

@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
+from schemas.batches import codes_schema
 from schemas.codec import ConvVAECodec, LatentSpec, Preprocess
 from schemas.errors import JobError
 from schemas.identity import row_seed
 from schemas.steps import AnalogyStep, SampleStep, TrustRegion, WalkStep
-from schemas.tables import codes_schema
 from stages.code_sets.analogy import Analogy, analogy, analogy_method
 from stages.code_sets.draw import Draw
 from stages.code_sets.gaussian import Gaussian

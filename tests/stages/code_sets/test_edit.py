@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from schemas.batches import codes_schema
 from schemas.codec import LatentSpec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.steps import Change, EditStep, TraverseStep, TrustRegion
-from schemas.tables import codes_schema
 from stages.code_sets.axes import CoordinateMoments, Direction
 from stages.code_sets.edit import Edit
 from stages.code_sets.gaussian import Gaussian

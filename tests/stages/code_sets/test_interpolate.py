@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from schemas.batches import codes_schema
 from schemas.codec import CustomCodec, LatentSpec, Preprocess, SphereCodec
 from schemas.errors import JobError
 from schemas.steps import InterpolateStep
-from schemas.tables import codes_schema
 from stages.code_sets.convergence import convergence_of, measurements, together
 from stages.code_sets.interpolate import Interpolate, interpolate_problems, method_of, needs_data_mean
 from stages.code_sets.interpolation import slerp

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from schemas.batches import codes_schema
 from schemas.codec import CustomCodec, LatentSpec, LinearCodec, PatchesCodec, Preprocess
 from schemas.errors import JobError
 from schemas.steps import EditStep, InterpolateStep, SampleStep, TokenChange
-from schemas.tables import codes_schema
 from stages.code_sets.axes import Direction
 from stages.code_sets.discrete_edits import histogram_transfer, nearest_codes
 from stages.code_sets.edit import Edit

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.batches import codes_schema
 from schemas.codec import LatentSpec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.steps import TraverseStep
-from schemas.tables import codes_schema, latent_field
+from schemas.tables import latent_field
 from stages.code_sets.codes import numbered, strip_name
 from stages.code_sets.parents import parents_batch
 from stages.code_sets.traverse import CoordinateMoments, Direction, Traverse

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from schemas.batches import pixels_schema
 from schemas.codec import CustomCodec, LinearCodec, Preprocess
 from schemas.measurements import Measurement
 from schemas.source import LabelType
-from schemas.tables import pixels_schema
 from stages.attributes import Column
 from stages.evaluation.attribution import blame, scorer_leaks
 from stages.evaluation.design import Design, Edit
