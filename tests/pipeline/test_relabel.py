@@ -14,7 +14,7 @@ from pipeline.executors.local import LocalExecutor
 from pipeline.plan import make_plan
 from pipeline.run import RunResult, run_job
 from pipeline.steps import encode as encoding
-from pipeline.store import columns
+from pipeline.store import column_values, columns
 from pipeline.store.store import Store
 from schemas.errors import AccountingError, StoreError
 from schemas.events import Event, Notice, Progress, StepStarted
@@ -211,7 +211,9 @@ def test_beside_a_computed_column(encoded: Path) -> None:
     assert entry is not None
     table = store.table(entry.table)
     field = computed_field("anomaly", pa.float32(), by="diagnose")
-    constant = columns.Computed((field,), ("id",), lambda b: pa.record_batch({"anomaly": pa.array([1.5] * len(b))}))
+    constant = column_values.Computed(
+        (field,), ("id",), lambda b: pa.record_batch({"anomaly": pa.array([1.5] * len(b))})
+    )
     with store.lease("shapes", run_id="score") as lease:
         table.fence(lease.token)
         table.put_columns(constant, token=lease.token, properties={})
