@@ -148,8 +148,9 @@ def _measured(
     )
     columns = tuple(scored.values())
     if len(columns) > 1:
-        splits = ctx.latents.splits(columns=["labels"], where=where, version=version)
-        sums = ctx.executor.reduce(splits, LabelCorrelation(columns))
+        splits = ctx.latents.splits(columns=["id", "labels"], where=where, version=version)
+        stage = LabelCorrelation(columns, design.replicates, design.seed, design.group)
+        sums = ctx.executor.reduce(splits, stage)
         yield from label_correlations(sums, columns, confidence=step.confidence)
 
 

@@ -46,10 +46,8 @@ class Results:
 
     @cached_property
     def images(self) -> float:
-        """Independent images (or groups): n² over the variance of the replicates' total weight, at most n."""
-        spread = float(self.weight[1:].var())
-        n = float(self.weight[0])
-        return min(n, n**2 / spread) if spread > 0 else 0.0
+        """Independent images (or groups)."""
+        return independent(float(self.weight[0]), self.weight[1:])
 
     @cached_property
     def sigma(self) -> Floats:
@@ -99,6 +97,12 @@ class Results:
         return percentile_interval(values[1:], confidence=self.confidence) or (None, None)
 
 
+def independent(n: float, replicates: Floats) -> float:
+    """Images (or groups) that are findings of their own: n² over the variance of the replicates' total weight, at most n."""
+    spread = float(replicates.var())
+    return min(float(n), float(n) ** 2 / spread) if spread > 0 else 0.0
+
+
 def ratio(above: Floats, below: Floats) -> Floats:
     """above/below along the replicates; NaN where nothing is below."""
     below = below.reshape(below.shape + (1,) * (above.ndim - below.ndim))
@@ -123,4 +127,4 @@ def clean(value: Any) -> Any:
             return value
 
 
-__all__ = ["CONSTANT_SCORE", "FEW", "NO_TARGET", "OK", "TOO_FEW", "Results", "clean", "ratio"]
+__all__ = ["CONSTANT_SCORE", "FEW", "NO_TARGET", "OK", "TOO_FEW", "Results", "clean", "independent", "ratio"]

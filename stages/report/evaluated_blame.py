@@ -42,7 +42,9 @@ def _square(title: str, pairs: Sequence[Measurement], note: str) -> Markup:
 
 
 def _cell(m: Measurement) -> Signed:
-    return Signed(m.value, interval(m.low, m.high), strong=not _around_zero(m))
+    # A cosine of two given directions is what it is; a correlation without an interval may be nothing.
+    known = m.low is not None or m.metric == "direction_cosine"
+    return Signed(m.value, interval(m.low, m.high), strong=known and not _around_zero(m))
 
 
 def _effect(m: Measurement) -> Signed:

@@ -156,6 +156,63 @@ def test_correlations_of_labels_far_from_zero_are_those_of_the_labels(offset: fl
     assert found["x", "c"].status == found["y", "c"].status == "constant"
 
 
+def correlation(labels: dict[str, Any], *, group: str | None = None, seed: int = 0) -> Measurement:
+    n = len(labels["a"])
+    ids = [f"{seed} {i}" for i in range(n)]
+    stage = LabelCorrelation(COLUMNS, 200, 0, group)
+    sums = stage.add(stage.start(), batch_of(np.zeros((n, 1), np.float32), labels, ids=ids))
+    (found,) = label_correlations(sums, COLUMNS, confidence=0.95)
+    return found
+
+
+def covered(rho: float, *, people: int, pictures: int, told: bool, runs: int = 150) -> float:
+    """How often the interval of two even labels that go together by ρ holds ρ. A person's labels are the same on all pictures."""
+    inside = []
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        first = rng.random(people) < 0.5
+        second = np.where(rng.random(people) < (1 + rho) / 2, first, ~first)
+        labels = {"a": np.repeat(first, pictures), "b": np.repeat(second, pictures)}
+        who = {"who": np.repeat([f"{seed} {i}" for i in range(people)], pictures)}
+        found = correlation(labels | who, group="who" if told else None, seed=seed)
+        inside.append(found.low <= rho <= found.high)  # type: ignore[operator]
+    return float(np.mean(inside))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_the_interval_of_labels_covers(rho: float) -> None:
+    """Fisher's 1/√(n − 3) holds ρ = .8 three times in four: φ of classes is no correlation of Gaussians."""
+    assert 0.915 <= covered(rho, people=150, pictures=1, told=True) <= 0.985
+
+
+def test_pictures_of_one_person_are_one_finding_of_their_labels() -> None:
+    assert 0.915 <= covered(0.3, people=100, pictures=4, told=True) <= 0.985
+    assert covered(0.3, people=100, pictures=4, told=False, runs=60) < 0.8
+
+
+def test_labels_that_are_one_on_every_image_are_bounded_not_certain() -> None:
+    """At most 8.8 % of images differ where 40 do not (Clopper and Pearson), which takes twice that from φ of even classes."""
+    first = np.arange(40) % 2 == 0
+    same, other = correlation({"a": first, "b": first}), correlation({"a": first, "b": ~first})
+    assert (same.value, same.high) == (1, 1) and same.low == pytest.approx(1 - 2 * (1 - 0.025 ** (1 / 40)), abs=0.02)
+    assert (other.value, other.low, other.high) == (-1, -1, -same.low)  # type: ignore[operator]
+
+
+def test_few_people_have_no_interval() -> None:
+    labels = {"a": np.arange(40) % 2 == 0, "b": np.arange(40) % 3 == 0, "who": [str(i // 8) for i in range(40)]}
+    found = correlation(labels, group="who")
+    assert found.value is not None and (found.low, found.high) == (None, None) and "no interval" in found.message
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_split_gives_the_same_interval_of_labels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = {"a": rng.random(300) < 0.4, "b": rng.random(300) < 0.7, "who": [str(i // 3) for i in range(300)]}
+    stage, batch = LabelCorrelation(COLUMNS, 40, 0, "who"), batch_of(np.zeros((300, 1), np.float32), labels)
+    whole, parts = (reduced(stage, some) for some in ([[batch]], list(uneven(batch, seed))))
+    np.testing.assert_allclose(parts, whole, rtol=1e-9, atol=1e-9)
+
+
 def test_cosines_of_directions() -> None:
     edits = [Edit(str(i), "", "pca", v, np.zeros(2), 1.0) for i, v in enumerate(([1.0, 0.0], [0.6, 0.8]))]
     edits = [Edit(e.name, "", "pca", np.array(e.vector), e.mean, 1.0) for e in edits]

@@ -191,13 +191,14 @@ def test_labels_and_effects_that_may_be_nothing_are_pale() -> None:
     rows = [
         Measurement("label_correlation", 0.02, "a", "b", -0.1, 0.14, 200),
         Measurement("label_correlation", 0.6, "a", "c", 0.5, 0.7, 200),
+        Measurement("label_correlation", 0.33, "b", "c", n=5, message="no interval"),
         Measurement("effect", 0.9, "a", "a", detail='{"real": true}'),
         Measurement("effect", 0.01, "a", "b", detail='{"real": false}'),
     ]
     page = together({(m.metric, m.subject, m.target): m for m in rows}, ["a"], ["a", "b"])
     assert page is not None and "correlation, of 200 images" in page and "−0.10 – 0.14" in page
     cells = re.findall(r'<td[^>]*class="([^"]*)"[^>]*>(?:<[^>]*>)*([−0-9.]+)', page)
-    assert {text for kind, text in cells if "pale" in kind} == {"0.02", "0.01"}
+    assert {text for kind, text in cells if "pale" in kind} == {"0.02", "0.01", "0.33"}
 
 
 @pytest.mark.parametrize("stage", ["fidelity", "disentanglement", "project"])
