@@ -1,6 +1,9 @@
 """Orthogonal Procrustes between two latent spaces, and how alike they are.
 
-x ≈ μ_x + s·(y − μ_y)R,  R = UVᵀ of Σ_yx = USVᵀ, s = ΣS/tr Σ_yy  (Schönemann 1966; Gower & Dijksterhuis 2004)
+x ≈ μ_x + s·(y − μ_y)R,  R = UVᵀ of Σ_yx = USVᵀ, s = ΣS/tr RᵀΣ_yyR  (Schönemann 1966; Gower & Dijksterhuis 2004)
+
+Where y is not the wider one tr RᵀΣ_yyR = tr Σ_yy, the textbook's. Of a wider y only what R keeps counts: numbers of its own, which x has
+nothing of, must not shrink the rest.
 
 Disparity is the share of x's variance that is not explained. Judged on rows that took no part in the fit it is near 1 for
 spaces that have nothing to do with each other; on the fitted rows it flatters. Linear CKA = ‖Σ_xy‖²/(‖Σ_xx‖‖Σ_yy‖), Frobenius
@@ -30,12 +33,13 @@ class Alignment:
 
 
 def procrustes(joint: Joint) -> Alignment | None:
-    """The best rotation and scale from y to x; None where one of them does not vary."""
-    spread = float(np.trace(joint.yy))
-    if joint.n < 2 or spread <= 0 or np.trace(joint.xx) <= 0:
+    """The rotation from y to x that goes with their covariance, and its best scale; None where one of them does not vary."""
+    if joint.n < 2 or np.trace(joint.yy) <= 0 or np.trace(joint.xx) <= 0:
         return None
     left, values, right = np.linalg.svd(joint.xy.T, full_matrices=False)
-    return Alignment(left @ right, float(values.sum()) / spread, joint.x_mean, joint.y_mean)
+    rotation = left @ right
+    spread = float(((joint.yy @ rotation) * rotation).sum())
+    return Alignment(rotation, float(values.sum()) / spread if spread > 0 else 0.0, joint.x_mean, joint.y_mean)
 
 
 def disparity(alignment: Alignment, joint: Joint) -> float | None:

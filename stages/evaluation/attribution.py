@@ -45,12 +45,13 @@ from schemas.measurements import OK, Measurement
 from stages.attributes import Floats
 from stages.evaluation.design import Edit
 from stages.evaluation.refits import Refits
-from stages.evaluation.replicates import Results, ratio
+from stages.evaluation.replicates import CONSTANT_SCORE, Results, ratio
 from stages.evaluation.response import UNSEEN, ScorerResponse
 
 PLAIN = ("mean_difference",)
 BALANCED = ("balanced_mean_difference", "ols")
 AS_GIVEN = "the interval takes the directions as given: their own fits' noise is not in it"
+NO_EFFECT_AT_ALL = "no_effect"
 NO_EFFECT = "the edit's effect on its own attribute cannot be told from 0, so a share of it means little"
 NOTHING_KNOWN = "of images that it was not fitted on, the score does not rise with its label"
 BOTH = "the scorer's own leaks are in it, too: {}"
@@ -198,6 +199,7 @@ def _part(
         subject=subject,
         target=found.design.attributes[j],
         detail=about | (detail or {}),
-        status="no_effect" if none else OK,
+        missing=NO_EFFECT_AT_ALL if none or found.slope[0, i, target] == 0 else CONSTANT_SCORE,
+        status=NO_EFFECT_AT_ALL if none else OK,
         **more,
     )

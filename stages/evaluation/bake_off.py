@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from schemas.measurements import Measurement
-from stages.evaluation.replicates import Results, ratio
+from stages.evaluation.replicates import Results
 
 
 def bake_off(found: Results) -> Iterator[Measurement]:
@@ -22,10 +22,12 @@ def bake_off(found: Results) -> Iterator[Measurement]:
         effect = found.effect[:, rivals]
         own = np.maximum(effect[:, :, target], 0.0)
         leak = np.nansum(np.abs(effect), axis=2) - np.abs(effect[:, :, target])
-        share = ratio(own, own + leak) if own.ndim == 1 else _share(own, leak)
-        order = np.argsort(-share, axis=1, kind="stable")
-        first = (order[1:, :1] == np.arange(len(rivals))).mean(axis=0)
-        rank = {int(at): place + 1 for place, at in enumerate(order[0])}
+        share = _share(own, leak)
+        # Equals share a rank, and a first place among them: the order of the names decides nothing.
+        known = np.where(np.isfinite(share), share, -np.inf)
+        best = known[1:] == known[1:].max(axis=1, keepdims=True)
+        first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+        rank = 1 + (known[0] > known[0][:, None]).sum(axis=1)
         for at, i in enumerate(rivals):
             edit = found.design.edits[i]
             over = float(own[0, at] / leak[0, at]) if leak[0, at] > 0 else None

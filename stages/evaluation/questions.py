@@ -9,14 +9,17 @@ R              E[s_j(D(z+αd_i)) − s_j(D(z))]/(ασ_j), signed, Benjamini–Ho
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from schemas.measurements import Measurement
 from stages.attributes import Floats
 from stages.evaluation.discovery import benjamini_hochberg, p_value
-from stages.evaluation.replicates import NO_TARGET, Results, ratio
+from stages.evaluation.replicates import FEW, NO_CHANGE, NO_TARGET, Results, ratio
 
+ONE_STRENGTH = "one_strength"
+"""The status of what is asked of the way between strengths, where there is one: any answer would be even and straight."""
 NOTHING_BESIDE = "nothing_beside"
 """The status of an identity cosine where all that a code is lies along the direction."""
 
@@ -62,14 +65,17 @@ def strength(found: Results, i: int, target: int) -> Iterator[Measurement]:
 def linearity(found: Results, i: int, target: int) -> Iterator[Measurement]:
     """R² within images, so images that respond more than others do not count as bent; and the bend of the mean curve."""
     edit, attribute = found.design.edits[i], found.design.attributes[target]
-    about = {"subject": edit.name, "target": attribute}
-    yield found.measurement("linearity", ratio(found.sums("explained")[:, i], found.sums("total")[:, i]), **about)
+    about: dict[str, Any] = {"subject": edit.name, "target": attribute}
     alphas = np.asarray(found.design.strengths)
-    if len(alphas) > 1:
-        design = np.linalg.pinv(np.stack([alphas, alphas**2], axis=1))
-        line, bend = np.moveaxis(found.mean("delta")[:, i, :, target] @ design.T, 1, 0)
-        # What α² adds at the end of the grid, as a share of what α does there.
-        yield found.measurement("curvature", ratio(bend * np.abs(alphas).max(), line), **about)
+    if len(alphas) == 1:
+        yield from (Measurement(m, status=ONE_STRENGTH, **about) for m in ("linearity", "curvature"))
+        return
+    about["missing"] = found.why_none(target)
+    yield found.measurement("linearity", ratio(found.sums("explained")[:, i], found.sums("total")[:, i]), **about)
+    design = np.linalg.pinv(np.stack([alphas, alphas**2], axis=1))
+    line, bend = np.moveaxis(found.mean("delta")[:, i, :, target] @ design.T, 1, 0)
+    # What α² adds at the end of the grid, as a share of what α does there.
+    yield found.measurement("curvature", ratio(bend * np.abs(alphas).max(), line), **about)
 
 
 def preservation(found: Results, i: int, target: int | None) -> Iterator[Measurement]:
@@ -82,11 +88,10 @@ def preservation(found: Results, i: int, target: int | None) -> Iterator[Measure
             "preservation", moved[:, :, j].mean(axis=1), subject=edit.name, target=found.design.attributes[j], unit="σ"
         )
     if others:
-        yield (
-            found.measurement("side_effect", np.nanmean(moved[:, :, others], axis=(1, 2)), subject=edit.name, unit="σ")
-            if np.isfinite(moved[:, :, others]).any(axis=(1, 2)).all()
-            else Measurement("side_effect", subject=edit.name, status="constant_score")
-        )
+        # Scores that never vary have no unit; a replicate may have none that varies, and says nothing.
+        known = np.isfinite(moved[:, :, others])
+        mean = ratio(np.where(known, moved[:, :, others], 0.0).sum(axis=(1, 2)), known.sum(axis=(1, 2)))
+        yield found.measurement("side_effect", mean, subject=edit.name, unit="σ")
     if found.design.identity:
         yield _identity(found, i)
 
@@ -114,11 +119,13 @@ def smoothness(found: Results, i: int) -> Iterator[Measurement]:
     name = found.design.edits[i].name
     moving = found.sums("moving")[:, i]
     if moving[0] == 0:
-        yield Measurement("step_ratio", subject=name, n=0, status="no_change", message="the edit changes no pixel")
+        yield Measurement("step_ratio", subject=name, n=0, status=NO_CHANGE, message="the edit changes no pixel")
         return
-    yield found.measurement("step_ratio", ratio(found.sums("step_ratio")[:, i], moving), subject=name)
-    if len(found.design.strengths) > 1:
-        yield found.measurement("second_difference", ratio(found.sums("bend")[:, i], moving), subject=name)
+    for metric, kept in (("step_ratio", "step_ratio"), ("second_difference", "bend")):
+        if len(found.design.strengths) == 1:
+            yield Measurement(metric, subject=name, status=ONE_STRENGTH)
+        else:
+            yield found.measurement(metric, ratio(found.sums(kept)[:, i], moving), subject=name)
 
 
 def locality(found: Results, i: int, target: int | None) -> Iterator[Measurement]:
@@ -129,12 +136,14 @@ def locality(found: Results, i: int, target: int | None) -> Iterator[Measurement
         if change[0] > 0:
             yield found.measurement("locality_mask", ratio(inside, change), subject=edit.name)
         else:
-            yield Measurement(
-                "locality_mask", subject=edit.name, status="no_change", message="the edit changes no pixel"
-            )
+            yield Measurement("locality_mask", subject=edit.name, status=NO_CHANGE, message="the edit changes no pixel")
     if target is not None and len(found.design.attributes) > 1:
         yield found.measurement(
-            "leak_share", 1 - own_share(found, i, target), subject=edit.name, target=found.design.attributes[target]
+            "leak_share",
+            1 - own_share(found, i, target),
+            missing=found.why_none(target),
+            subject=edit.name,
+            target=found.design.attributes[target],
         )
 
 
@@ -147,7 +156,7 @@ def own_share(found: Results, i: int, target: int) -> Floats:
 def matrix(found: Results, *, false_discoveries: float) -> Iterator[Measurement]:
     """R, a measurement a cell; its detail has p, q, whether it counts as real, and the mean curve over the grid."""
     cells = [(i, j) for i in range(len(found.design.edits)) for j in range(len(found.design.attributes))]
-    few = found.interval(np.zeros(2)) == (None, None) and found.images < 10
+    few = found.images < FEW
     p_values = [None if few else p_value(found.effect[0, i, j], found.effect[1:, i, j]) for i, j in cells]
     q_values = benjamini_hochberg(p_values)
     for (i, j), p, q in zip(cells, p_values, q_values, strict=True):

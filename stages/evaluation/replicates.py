@@ -19,6 +19,8 @@ FEW = 10
 TOO_FEW = "too_few"
 NO_TARGET = "no_target"
 CONSTANT_SCORE = "constant_score"
+NO_CHANGE = "no_change"
+"""The edit does not move what a number would be a share of."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Results:
         """(1 + replicates, J): standard deviation of each score over unedited images; NaN where it never varies."""
         mean, square = self.mean("score"), self.mean("square")
         variance = square - mean**2
-        scale = square + mean**2
+        # What rounding makes of one and the same score is no spread, about the origin or about zero.
+        scale = square + mean**2 + (0.0 if self.state.origin is None else self.state.origin**2 * 1e-12)
         return np.sqrt(np.where(variance > 1e-12 * scale, variance, np.nan))
 
     @cached_property
@@ -68,13 +71,15 @@ class Results:
         """R_ij = E[s_j(D(z + αd_i)) − s_j(D(z))]/(ασ_j), (1 + replicates, k, J); over a grid, the line through 0."""
         return self.slope / self.sigma[:, None]
 
-    def measurement(self, metric: str, values: Floats, *, detail: Any = None, **more: Any) -> Measurement:
-        """A number with its interval; `values` (1 + replicates,). Not finite: a typed status instead."""
+    def measurement(
+        self, metric: str, values: Floats, *, detail: Any = None, missing: str = CONSTANT_SCORE, **more: Any
+    ) -> Measurement:
+        """A number with its interval; `values` (1 + replicates,). Not finite: a typed status instead, `missing` of two images or more."""
         value = float(values[0])
         n = int(self.weight[0])
         text = "" if detail is None else json.dumps(clean(detail), allow_nan=False)
         if not np.isfinite(value):
-            status = TOO_FEW if n < 2 else CONSTANT_SCORE
+            status = TOO_FEW if n < 2 else missing
             return Measurement(metric, **(more | {"n": n, "status": status, "detail": text}))
         low, high = self.interval(values)
         few = "" if low is not None else f"fewer than {FEW} independent images: no interval"
@@ -90,6 +95,10 @@ class Results:
             return found
         bound = (0.5 * (1 - self.confidence)) ** (1 / self.images)
         return replace(found, low=bound) if found.value else replace(found, high=1 - bound)
+
+    def why_none(self, target: int) -> str:
+        """Why a share of what an edit does to a score cannot be had."""
+        return NO_CHANGE if np.isfinite(self.sigma[0, target]) else CONSTANT_SCORE
 
     def interval(self, values: Floats) -> tuple[float | None, float | None]:
         if self.images < FEW:
@@ -127,4 +136,15 @@ def clean(value: Any) -> Any:
             return value
 
 
-__all__ = ["CONSTANT_SCORE", "FEW", "NO_TARGET", "OK", "TOO_FEW", "Results", "clean", "independent", "ratio"]
+__all__ = [
+    "CONSTANT_SCORE",
+    "FEW",
+    "NO_CHANGE",
+    "NO_TARGET",
+    "OK",
+    "TOO_FEW",
+    "Results",
+    "clean",
+    "independent",
+    "ratio",
+]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from schemas.measurements import OK, Measurement
+from stages.attributes import Floats
 from stages.evaluation.discovery import benjamini_hochberg, p_value
-from stages.evaluation.replicates import FEW, TOO_FEW, Results, ratio
+from stages.evaluation.replicates import FEW, TOO_FEW, Results, independent, ratio
 
 DIFFERS = "differs"
 
@@ -30,14 +31,17 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
         inside = ratio(slope[:, s, i, target], weight[:, s]) / found.sigma[:, target]
         outside_weight = weight[:, siblings].sum(axis=1)
         outside = ratio(slope[:, siblings, i, target].sum(axis=1), outside_weight) / found.sigma[:, target]
-        enough = min(weight[0, s], outside_weight[0]) >= FEW and np.isfinite(inside[0])
+        enough = min(_independent(found, w) for w in (weight[:, s], outside_weight)) >= FEW and np.isfinite(inside[0])
         p = p_value(float((inside - outside)[0]), (inside - outside)[1:]) if enough else None
         tested.append((inside, inside - outside, int(weight[0, s]), p))
     q_values = benjamini_hochberg([p for *_, p in tested])
     for (i, target, s), (inside, difference, n, p), q in zip(cells, tested, q_values, strict=True):
         about: dict[str, Any] = {"subject": found.design.edits[i].name, "target": names[s], "unit": "σ"}
         if p is None:
-            yield Measurement("slice_effect", n=n, status=TOO_FEW, message=f"{n} images in this slice", **about)
+            told = f"{n} images in this slice"
+            if found.design.group is not None:
+                told += f", of about {_independent(found, weight[:, s]):.0f} values of {found.design.group}"
+            yield Measurement("slice_effect", n=n, status=TOO_FEW, message=told, **about)
             continue
         differs = q is not None and q <= false_discoveries
         detail = {"p": p, "q": q, "attribute": found.design.attributes[target]}
@@ -53,6 +57,11 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
             message=_said(found, i, target, float(difference[0])) if differs else "",
             **about,
         )
+
+
+def _independent(found: Results, weights: Floats) -> float:
+    """Images of weights (1 + replicates,) that are findings of their own: twelve of one person are one."""
+    return float(weights[0]) if found.design.group is None else independent(weights[0], weights[1:])
 
 
 def _said(found: Results, i: int, target: int, difference: float) -> str:

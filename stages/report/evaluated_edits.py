@@ -47,7 +47,9 @@ def facts(head: Sequence[str], body: Sequence[Markup], *, title: str = "", after
 def table(found: Found, edits: Sequence[str]) -> Markup:
     """A row an edit, a column a question."""
     by: dict[tuple[str, str], Measurement] = {(metric, subject): m for (metric, subject, _), m in found.items()}
-    shown = [c for c in COLUMNS if any((c[0], edit) in by for edit in edits)]
+    # One strength asks nothing of the way: no column of that.
+    asked = {metric for (metric, _), m in by.items() if m.status != "one_strength"}
+    shown = [c for c in COLUMNS if c[0] in asked]
     head = [tag("th", title, tag("small", unit) if unit else None, scope="col") for _, title, unit in shown]
     body = []
     for edit in edits:

@@ -1,5 +1,6 @@
 """Two spaces whose relation is known: a rotation, a rotation with noise, a projection, and none at all."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,20 @@ def test_a_wider_space_holds_a_narrow_one() -> None:
     assert found.status == "ok"
     assert by["disparity"].value == pytest.approx(0, abs=1e-6)
     assert "latent_fid" not in by
+
+
+def test_what_a_wider_space_has_of_its_own_does_not_count_against_it() -> None:
+    """y holds x and as much again of its own: all of x is there, at its own scale, and so is a direction's score."""
+    x, y, turn = spaces(d=4, other=9)
+    rest = np.linalg.svd(turn)[2][4:]
+    y = y + 6 * np.random.default_rng(5).standard_normal((len(y), 5)) @ rest
+    fitted = procrustes(joint(x, y))
+    assert fitted is not None and fitted.scale == pytest.approx(1 / 3, rel=0.02)
+    found, by = compared(x, y)
+    assert found.status == "ok" and by["disparity"].value < 0.02 and by["latent_fid_aligned"].value < 0.1
+    scales = np.linspace(0.7, 1.3, 61) * fitted.scale
+    left = [disparity(replace(fitted, scale=s), joint(x, y)) for s in scales]
+    assert int(np.argmin(left)) == 30, "no other scale does better"
 
 
 def test_noise_is_the_disparity() -> None:

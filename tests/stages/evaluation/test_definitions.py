@@ -14,6 +14,7 @@ import torch
 
 from schemas.measurements import Measurement
 from stages.attributes import Column
+from stages.evaluation.attribution import leaks
 from stages.evaluation.bake_off import bake_off
 from stages.evaluation.design import Design, Edit, Slice
 from stages.evaluation.effects import Effects
@@ -22,6 +23,7 @@ from stages.evaluation.groups import group_hashes
 from stages.evaluation.questions import questions
 from stages.evaluation.replicates import Results
 from stages.evaluation.slices import slices
+from stages.report.evaluated_edits import table
 from stages.row_hash import hash_ids
 
 N, GRID = 40, (-1.0, 0.5, 3.0)
@@ -106,7 +108,76 @@ def test_an_edit_that_does_nothing_hits_nobody_and_goes_back_on_nobody() -> None
     assert value(found, "hit_rate", "a", "a") == 0
     assert value(found, "monotonicity", "a", "a") == 1
     assert value(found, "hit_rate", "b", "b") == 1
-    assert found["linearity", "a", "a"].value is None
+    shares = {*questions(results(design(), deltas), false_discoveries=0.05), *leaks(results(design(), deltas))}
+    none = {
+        m.metric: m.status for m in shares if m.subject == "a" and m.value is None and m.metric != "identity_cosine"
+    }
+    assert none.pop("leak") == "no_effect"
+    # The score varies; it is the edit that does not move it.
+    assert none == dict.fromkeys(("linearity", "curvature", "step_ratio"), "no_change")
+    still = by(questions(results(design(), np.zeros_like(deltas), still=True), false_discoveries=0.05))
+    assert still["linearity", "a", "a"].status == "constant_score"
+    assert by(questions(results(design(), np.zeros_like(deltas)), false_discoveries=0.05))["leak_share", "a", "a"].status == "no_change"  # fmt: skip
+
+
+def test_one_strength_says_nothing_of_the_way() -> None:
+    """A line through 0 and one point is always straight, and one step always even: R² of 1 would be no finding."""
+    asked = design(strengths=(2.0,))
+    found = results(asked, responses(np.random.default_rng(1), bent=0.6)[:, :, 2:])
+    found.sums("moving")[:] = 1
+    told = by(questions(found, false_discoveries=0.05))
+    for metric, target in (("linearity", "a"), ("curvature", "a"), ("step_ratio", ""), ("second_difference", "")):
+        assert (told[metric, "a", target].value, told[metric, "a", target].status) == (None, "one_strength")
+    assert value(told, "hit_rate", "a", "a") == 1
+    shown = str(table(told, ["a", "b"]))
+    assert "moved as asked" in shown and "evenness" not in shown and "straight" not in shown
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_handful_of_images_has_side_effects_too(n: int) -> None:
+    """Some replicates draw none of them, which is no reason to say that a score is constant."""
+    weights = np.random.default_rng(0).poisson(1, (40, N)) * (np.arange(N) < n)
+    assert (weights.sum(axis=1) == 0).any() or n == 5
+    found = results(design(), responses(np.random.default_rng(1)), weights=weights)
+    found.state.sums[0] = found.state.sums[0] * n / N
+    one = by(questions(found, false_discoveries=0.05))["side_effect", "a", ""]
+    assert one.value is not None and (one.low, one.high, one.status) == (None, None, "ok")
+
+
+def test_a_score_that_varies_by_rounding_alone_is_constant() -> None:
+    """Seven tenths summed in another order: no unit for an effect, also where the origin is one of them."""
+    scores = np.full((N, 7, 2), 0.7)
+    scores[:, :, 0] += np.random.default_rng(0).integers(0, 2, (N, 7)) * 1.1e-16
+    found = score_features(design(), scores, scores[0, 0], np.zeros((N, 0)))
+    found |= no_features(design(), ["identity", "beside", "inside", "change", "moving", "step_ratio", "bend"], N)
+    layout = Layout.of(design())
+    sums = np.ones((41, N)) @ layout.pack(found, N)
+    assert np.isnan(Results(design(), Effects(sums, scores[0, 0], rows=N), 0.95).sigma).all()
+
+
+def test_a_slice_of_one_person_has_no_effect_however_many_images() -> None:
+    """Twelve images of one person would else be a discovery at p = 1e-7, with an interval of the others' noise alone."""
+    rng = np.random.default_rng(0)
+    who = np.concatenate([np.zeros(12, int), np.arange(1, N - 11)])
+    deltas, cap = responses(rng), who == 0
+    deltas[cap, 0, :, 0] *= 0.5
+    sliced = tuple(Slice(f"cap={h}", Column("cap", "cap", "bool"), holds=h) for h in (True, False))
+    weights = rng.poisson(1, (200, N - 11))[:, who]
+    asked = design(slices=sliced, replicates=200, group="who")
+    told = by(slices(results(asked, deltas, member=np.stack([cap, ~cap], axis=1), weights=weights), false_discoveries=0.05))  # fmt: skip
+    one = told["slice_effect", "a", "cap=True"]
+    assert (one.value, one.status, one.n) == (None, "too_few", 12) and "of about 1 values of who" in one.message
+    assert not any(metric == "slice_interaction" for metric, _, _ in told)
+
+
+def test_equal_directions_share_their_rank() -> None:
+    twins = tuple(Edit(name, "a", name, AXES[0], np.zeros(4), 1.0) for name in ("one", "two", "worse"))
+    deltas = np.repeat(responses(np.random.default_rng(5))[:, :1], 3, axis=1)
+    deltas[:, 2, :, 1] += 0.3
+    told = by(bake_off(results(design(edits=twins), deltas)))
+    found = {name: json.loads(told["bake_off", name, "a"].detail) for name in ("one", "two", "worse")}
+    assert [found[n]["rank"] for n in found] == [1, 1, 3]
+    assert [found[n]["first"] for n in found] == [0.5, 0.5, 0]
 
 
 def test_smoothness_takes_steps_by_their_strength() -> None:
