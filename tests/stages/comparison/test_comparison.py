@@ -64,7 +64,7 @@ def test_a_wider_space_holds_a_narrow_one() -> None:
 
 def test_what_a_wider_space_has_of_its_own_does_not_count_against_it() -> None:
     """y holds x and as much again of its own: all of x is there, at its own scale, and so is a direction's score."""
-    x, y, turn = spaces(d=4, other=9)
+    x, y, turn = spaces(4000, d=4, other=9)
     rest = np.linalg.svd(turn)[2][4:]
     y = y + 6 * np.random.default_rng(5).standard_normal((len(y), 5)) @ rest
     fitted = procrustes(joint(x, y))
