@@ -23,7 +23,7 @@ from stages.code_sets.mixed_paths import posterior, two_part
 from stages.code_sets.noise import normal_rows, streams
 from stages.code_sets.parents import MISSING, read_parents
 from stages.code_sets.parts import part_problems, parts_of
-from stages.code_sets.path import Array, Path, PathStatus
+from stages.code_sets.path import Array, Path, PathStatus, Rows
 from stages.code_sets.splines import catmull_rom, squad
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Interpolate:
             present, logvars = present & beside.present, beside.latents
         # Any harmless value where a latent is missing: the row is flagged and its codes are null.
         keys = np.where(present[:, None, None], rows.latents, 1.0)
-        paths = [self._path(keys, logvars, rows.ids, strip, codec) for strip in range(self.strips)]
+        paths = [self._path(keys, logvars, rows.ids, present, strip, codec) for strip in range(self.strips)]
         status = np.stack([path.status for path in paths], axis=1)
         odd = {name for path in paths for name in path.flags}
         none, times = (
@@ -153,9 +153,15 @@ class Interpolate:
         return codes_batch(strips, rows, self._step, self._spec)
 
     def _path(
-        self, keys: Array, logvars: Array | None, ids: list[list[str]], strip: int, codec: "Codec | None"
+        self,
+        keys: Array,
+        logvars: Array | None,
+        ids: list[list[str]],
+        present: Rows,
+        strip: int,
+        codec: "Codec | None",
     ) -> Path:
-        """keys (n, k, d) → a path of n rows of d."""
+        """keys (n, k, d) → a path of n rows of d. What comes of a row that is not `present` (n,) does not matter."""
         match self._method:
             case "posterior":
                 assert logvars is not None
@@ -165,7 +171,7 @@ class Interpolate:
                 return posterior(*ends, self._times, noise=noise)
             case "geodesic":
                 assert codec is not None, "the codec comes beside each batch"
-                return _geodesics(self._step, codec, keys)
+                return _geodesics(self._step, codec, keys, present)
         seeds = np.array([row_seed(n, str(self._step.name), self._step.seed) for n in _named(ids)], np.uint64)
         parts = np.arange(len(self._parts), dtype=np.uint64) * np.uint64(_PART_SALT)
         path = self._flat(self._parts.cut(keys), (seeds[:, None] ^ parts).ravel())
@@ -230,8 +236,8 @@ def _weights(step: InterpolateStep) -> Array | None:
     return np.full((1, step.parents), 1 / step.parents) if step.weights == "equal" else np.array(step.weights)
 
 
-def _geodesics(step: InterpolateStep, codec: "Codec", keys: Array) -> Path:
-    """Raises JobError for a codec without gradients."""
+def _geodesics(step: InterpolateStep, codec: "Codec", keys: Array, present: Rows) -> Path:
+    """A row that is not `present` (n,) is not looked for, and has no report. Raises JobError for a codec without gradients."""
     import torch  # only for jobs that look for geodesics
 
     from stages.code_sets.geodesic import geodesic
@@ -248,6 +254,8 @@ def _geodesics(step: InterpolateStep, codec: "Codec", keys: Array) -> Path:
     unfinished = np.zeros(len(keys), bool)
     facts: list[dict[str, Any]] = [{} for _ in keys]
     for row, (a, b) in enumerate(keys):
+        if not present[row]:
+            continue
         if not np.isfinite(keys[row]).all():
             status[row] = PathStatus.NAN_INPUT
             continue

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.attributes import Column, Floats, LabelCounts
 from stages.directions.cells import ClassPairs
-from stages.directions.direction import Estimate, Evidence, FitStatus
+from stages.directions.direction import Estimate, Evidence, FitStatus, is_rounding
 from stages.moments import GroupMoments, Moments
 
 COLLINEAR_EIGENVALUE = 1e-10
@@ -33,10 +33,14 @@ def difference_of_means(pairs: ClassPairs) -> Estimate:
         return Estimate(FitStatus.NO_OVERLAP, evidence, f"none of {len(both)} cells holds both classes")
     positive, negative = positive[both], negative[both]
     share = (positive + negative) / (positive + negative).sum()
-    coefficients = share @ (pairs.positive.mean[both] - pairs.negative.mean[both])
+    # Origins leave before they can cost a digit: far from zero a mean has few to spare.
+    origins = pairs.positive.origin - pairs.negative.origin
+    coefficients = share @ (pairs.positive.offset[both] - pairs.negative.offset[both] + origins)
+    scatter = pairs.positive.scatter[both].sum(0) + pairs.negative.scatter[both].sum(0)
+    unit = np.sqrt(scatter / (positive + negative).sum() + coefficients**2)
     middle = share @ (pairs.positive.mean[both] + pairs.negative.mean[both]) / 2
     return Estimate(
-        FitStatus.OK if coefficients.any() else FitStatus.ZERO_NORM,
+        FitStatus.ZERO_NORM if is_rounding(coefficients, unit) else FitStatus.OK,
         Evidence.of_classes(int(positive.sum()), int(negative.sum())),
         _cell_message(pairs, both, share),
         coefficients=coefficients,
@@ -61,8 +65,9 @@ def centred_class_mean(classes: Sequence[GroupMoments], of: int, rest: GroupMome
     few = any(c.n[0] < 2 for c in seen)
     variance = sum(w**2 * c.scatter[0] / max(c.n[0] - 1, 1) / c.n[0] for w, c in zip(weights, seen, strict=True))
     middle = (classes[of].mean[0] + rest.mean[0]) / 2
+    unit = np.sqrt(sum(c.scatter[0] for c in seen) / sum(int(c.n[0]) for c in seen) + coefficients**2)
     return Estimate(
-        FitStatus.OK if coefficients.any() else FitStatus.ZERO_NORM,
+        FitStatus.ZERO_NORM if is_rounding(coefficients, unit) else FitStatus.OK,
         evidence,
         f"centred on the mean of {len(seen)} classes" if len(seen) > 2 else "",
         coefficients=coefficients,
@@ -199,8 +204,9 @@ def _row(moments: Moments, evidence: Evidence, solved: _Solved, at: int, i: int)
         return Estimate(FitStatus.COLLINEAR, evidence, COLLINEAR_FIX)
     coefficients = solved.rows[at]
     vif = float(solved.inflation[at])
+    unit = vif * np.sqrt(np.maximum(moments.squares, 0) / moments.yy[i, i])
     return Estimate(
-        FitStatus.OK if coefficients.any() else FitStatus.ZERO_NORM,
+        FitStatus.ZERO_NORM if is_rounding(coefficients, unit) else FitStatus.OK,
         evidence,
         f"variance inflation {vif:.0f}: nearly follows from the other attributes; l2 steadies it"
         if vif > HIGH_VIF

@@ -80,6 +80,8 @@ class Curvature:
         """
         gram = gram + self._floor * np.diag(np.diagonal(gram))
         ratio = np.inf
+        if not start.any():  # an optimum at 0 points nowhere
+            start = np.ones_like(start)
         for _ in range(_ITERATIONS):
             start = start / np.sqrt(start @ gram @ start)
             ratio = float(start @ self._hessians[problem] @ start)

@@ -6,6 +6,8 @@ Invariant: a number is finite or absent. `status` is `ok` exactly when there is 
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from schemas.measurements import Measurement
 from stages.attributes import Floats
 
@@ -27,6 +29,15 @@ class FitStatus(StrEnum):
     REFUSED = "refused"  # of another codec, whose space is too far from this one's to carry it over
     REJECTED = "rejected"  # a person looked at it and said no
     NOT_CONVERGED = "not_converged"  # the optimum was not reached in the allowed passes
+
+
+ROUNDING = 1e-12
+"""Of a coefficient that would move a latent by its own deviation. Sums in float64 leave less; a sampling error is more at any n."""
+
+
+def is_rounding(coefficients: Floats, unit: Floats) -> bool:
+    """Whether coefficients (d,) are zero but for rounding, so that their direction is chance; `unit` (d,): sizes that matter."""
+    return bool((np.abs(coefficients) <= ROUNDING * unit).all())
 
 
 @dataclass(frozen=True, slots=True)

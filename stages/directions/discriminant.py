@@ -71,10 +71,11 @@ class Classes:
         return float((self.scatter / unit**2).mean()) / self.total
 
 
-def discriminant(classes: Classes, zz: Floats, *, shrinkage: float, unit: Floats) -> tuple[Floats, int]:
-    """(w, rank of the matrix that was solved). `unit` (d,): the scale in which coordinates are shrunk towards each other.
+def discriminant(classes: Classes, zz: Floats, *, shrinkage: float, unit: Floats) -> tuple[Floats, int, float]:
+    """(w, rank of the matrix that was solved, share of the squared distance between the classes that lies outside its span).
 
-    Below full rank the least w is taken, in coordinates of unit deviation.
+    `unit` (d,): the scale in which coordinates are shrunk towards each other. Below full rank the least w is taken, in
+    coordinates of unit deviation; what lies outside the span parts the classes, and w does not see it.
     """
     shrunk = np.outer(-classes.bond * classes.along, classes.along)
     shrunk += zz
@@ -90,11 +91,13 @@ def discriminant(classes: Classes, zz: Floats, *, shrinkage: float, unit: Floats
     gap = (classes.positive - classes.negative) / unit
     factor, failed = dpotrf(shrunk)
     if not failed and dpocon(factor, np.abs(shrunk).sum(0).max())[0] > RANK_TOLERANCE:
-        return np.asarray(cho_solve((factor, False), gap) / unit), d
+        return np.asarray(cho_solve((factor, False), gap) / unit), d, 0.0
     del factor
     values, vectors = np.linalg.eigh(shrunk)
     kept = values > RANK_TOLERANCE * max(float(values[-1]), 1e-300)
-    return np.asarray((vectors[:, kept] / values[kept]) @ (gap @ vectors[:, kept]) / unit), int(kept.sum())
+    along = gap @ vectors
+    outside = float((along[~kept] ** 2).sum()) / (float(gap @ gap) or 1.0)
+    return np.asarray((vectors[:, kept] / values[kept]) @ along[kept] / unit), int(kept.sum()), outside
 
 
 def wide_discriminants(

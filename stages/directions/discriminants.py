@@ -11,8 +11,15 @@ import numpy as np
 from schemas.steps import FitStep
 from stages.attributes import Column, Floats, LabelCounts
 from stages.directions.closed_forms import class_evidence, class_status
-from stages.directions.direction import Estimate, Evidence, FitStatus
-from stages.directions.discriminant import Classes, discriminant, fourth_powers, ledoit_wolf, wide_discriminants
+from stages.directions.direction import Estimate, Evidence, FitStatus, is_rounding
+from stages.directions.discriminant import (
+    MIN_LEFT,
+    Classes,
+    discriminant,
+    fourth_powers,
+    ledoit_wolf,
+    wide_discriminants,
+)
 from stages.directions.fitted import Found
 from stages.directions.group_scatter import GroupScatter, Scatter, Subset
 from stages.directions.row_sets import Group, RowSets
@@ -93,7 +100,10 @@ def _discriminated(rows: Subset, contrasts: dict[int, Contrast], step: FitStep) 
         return (yield from _widely_discriminated(rows, contrasts, shares, said))
     found = {}
     for i, contrast in contrasts.items():
-        w, rank = discriminant(contrast.classes, scatter.matrix, shrinkage=shares[i], unit=contrast.unit)
+        w, rank, outside = discriminant(contrast.classes, scatter.matrix, shrinkage=shares[i], unit=contrast.unit)
+        if outside > MIN_LEFT and not _alike(contrast.classes):
+            found[i] = Estimate(FitStatus.SEPARABLE, Evidence.of_classes(*contrast.classes.n), _parted(contrast.classes))
+            continue
         if rank < len(w):
             said[i].append(f"latents span {rank} of {len(w)} dimensions within classes; shrinkage above 0 steadies it")
         found[i] = _discriminating(w, contrast.classes, said[i])
@@ -126,11 +136,22 @@ def _widely_discriminated(
     return found
 
 
+def _parted(classes: Classes) -> str:
+    """Why classes that differ where they do not vary have no discriminant, and what would help."""
+    where = "the classes differ where latents do not vary within them, so there is no optimum"
+    return f"{where}; {'set shrinkage above 0' if classes.scatter.any() else 'use mean_difference'}"
+
+
+def _alike(classes: Classes) -> bool:
+    """Whether the class means are the same but for rounding."""
+    return is_rounding(classes.along, np.sqrt(classes.scatter / classes.bond + classes.along**2))
+
+
 def _discriminating(w: Floats, classes: Classes, said: Sequence[str]) -> Estimate:
     """Coefficients that are not finite were not found."""
     evidence = Evidence.of_classes(*classes.n)
     if not np.isfinite(w).all():
         return Estimate(FitStatus.NOT_CONVERGED, evidence, "the covariance is too near to singular; set shrinkage")
     middle = (classes.positive + classes.negative) / 2
-    status = FitStatus.OK if w.any() else FitStatus.ZERO_NORM
+    status = FitStatus.ZERO_NORM if _alike(classes) or not w.any() else FitStatus.OK
     return Estimate(status, evidence, "; ".join(said), coefficients=w, intercept=float(-w @ middle))

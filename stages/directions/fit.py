@@ -169,9 +169,9 @@ def _pairwise(step: FitStep, columns: tuple[Column, ...], dim: int) -> Passes[An
     state: Paired = yield PairwisePass(columns, dim, step.holdout)
     train, held_out = state.folds
     l2 = step.l2 or 0.0
-    together = train.merged(held_out)
-    stored = pairwise_least_squares(together, state.counts, columns, l2=l2)
-    trial = pairwise_least_squares(train, state.training, columns, l2=l2) if step.holdout else stored
+    together, spread = train.merged(held_out), np.sqrt(state.everything.z_variance)
+    stored = pairwise_least_squares(together, state.counts, columns, l2=l2, spread=spread)
+    trial = pairwise_least_squares(train, state.training, columns, l2=l2, spread=spread) if step.holdout else stored
     means = np.diagonal(together.mean).copy()
     return Fitted(columns, stored, trial, state.everything, state.non_finite, label_means=means)
 

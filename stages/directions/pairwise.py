@@ -22,7 +22,7 @@ from stages.directions.closed_forms import (
     hopeless_estimate,
     regressions,
 )
-from stages.directions.direction import Estimate, Evidence, FitStatus
+from stages.directions.direction import Estimate, Evidence, FitStatus, is_rounding
 from stages.moments import Moments
 from stages.rows import read_blocks
 
@@ -134,21 +134,30 @@ class PairwisePass:
 
 
 def pairwise_least_squares(
-    pairs: Pairs, counts: LabelCounts, columns: Sequence[Column], *, l2: float
+    pairs: Pairs, counts: LabelCounts, columns: Sequence[Column], *, l2: float, spread: Floats | float = 0.0
 ) -> list[Estimate]:
-    """An estimate for every column. `l2` is Ridge's penalty for as many rows as a column's own."""
+    """An estimate for every column. `l2` is Ridge's penalty for as many rows as a column's own.
+
+    `spread` (d,): the latents' standard deviations, beside which rounding is told from a direction.
+    """
     found: dict[int, Estimate] = {}
     for i, column in enumerate(columns):
         if estimate := hopeless_estimate(counts, i, column):
             found[i] = estimate
     usable = [(i, column) for i, column in enumerate(columns) if i not in found]
     for targets, members in regressions(usable):
-        found |= _solved(pairs, counts, columns, targets, members, l2)
+        found |= _solved(pairs, counts, columns, targets, members, l2, spread)
     return [found[i] for i in range(len(columns))]
 
 
 def _solved(
-    pairs: Pairs, counts: LabelCounts, columns: Sequence[Column], targets: list[int], members: list[int], l2: float
+    pairs: Pairs,
+    counts: LabelCounts,
+    columns: Sequence[Column],
+    targets: list[int],
+    members: list[int],
+    l2: float,
+    spread: Floats | float,
 ) -> dict[int, Estimate]:
     n = pairs.n[np.ix_(members, members)]
     evidence = {i: class_evidence(counts, i) if columns[i].binary else Evidence(int(counts.known[i])) for i in targets}
@@ -173,20 +182,21 @@ def _solved(
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     along = pairs.zy[members] / own[:, None] / deviation[:, None]
     rows = (inverse @ along) / deviation[:, None]
+    units = np.diagonal(inverse)[:, None] * (spread / deviation[:, None])
     said = "" if (n == n[0, 0]).all() else f"pairwise: {least} to {int(n.max())} rows a pair of labels"
     return {
         i: Estimate(FitStatus.COLLINEAR, evidence[i], COLLINEAR_FIX)
         if collinear[members.index(i)]
-        else _estimate(pairs, rows[members.index(i)], evidence[i], i, said)
+        else _estimate(pairs, rows[members.index(i)], units[members.index(i)], evidence[i], i, said)
         for i in targets
     }
 
 
-def _estimate(pairs: Pairs, coefficients: Floats, evidence: Evidence, i: int, said: str) -> Estimate:
+def _estimate(pairs: Pairs, coefficients: Floats, unit: Floats, evidence: Evidence, i: int, said: str) -> Estimate:
     intercept = None
     if evidence.n_positive and evidence.n_negative:
         mean = pairs.z_origin + pairs.z_offset[i]
         middle = mean + pairs.zy[i] * (1 / evidence.n_positive - 1 / evidence.n_negative) / 2
         intercept = float(-coefficients @ middle)
-    status = FitStatus.OK if coefficients.any() else FitStatus.ZERO_NORM
+    status = FitStatus.ZERO_NORM if is_rounding(coefficients, unit) else FitStatus.OK
     return Estimate(status, evidence, said, coefficients, None, intercept)

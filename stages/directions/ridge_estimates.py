@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from stages.attributes import Column
 from stages.directions.closed_forms import class_status
-from stages.directions.direction import Estimate, Evidence, FitStatus
+from stages.directions.direction import Estimate, Evidence, FitStatus, is_rounding
 from stages.directions.fitted import Found
 from stages.directions.group_scatter import GroupScatter, Subset
 from stages.directions.ridge import Penalty, Ridged, ridge
@@ -63,6 +65,8 @@ def _regression(fit: Ridged, penalty: Penalty, rows: Subset, column: Column, at:
     if fit.rank is not None and fit.rank < len(w):
         said.append(f"latents span {fit.rank} of {len(w)} dimensions, the least coefficients were taken")
     said.extend(residual_words(fit.residual[at]))
-    status = FitStatus.OK if w.any() else FitStatus.ZERO_NORM
+    # Asked of what it is solved for: a solution's rounding may have grown by the condition of Σzz.
+    unit = np.sqrt(np.maximum(moments.squares, 0) * moments.yy[at, at])
+    status = FitStatus.ZERO_NORM if is_rounding(moments.zy[:, at], unit) or not w.any() else FitStatus.OK
     error = None if fit.standard_error is None else fit.standard_error[:, at]
     return Estimate(status, evidence, "; ".join(said), w, error, intercept)

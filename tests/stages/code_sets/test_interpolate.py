@@ -321,6 +321,14 @@ class TestGeodesic:
         assert whole.slice(10).equals(alone)
         assert whole.column("flags").to_pylist()[5] == ["nan_input"]
 
+    def test_a_missing_image_has_no_path_that_converged(self):
+        a, b = latents(3, 33, 3), latents(3, 34, 3)
+        batch = self.made(pairs(a, b, self.CODEC.latent, valid_b=np.array([True, False, True])))
+        assert batch.column("flags").to_pylist()[5] == ["missing"]
+        assert json.loads(batch.column("operation")[5].as_py())["found"] == {}
+        found = convergence_of(batch)["interpolate"]
+        assert (found.paths, found.without) == (2, 1)
+
     def test_the_summary_counts_each_strip_once_in_any_cut(self):
         a, b = latents(5, 33, 3), latents(5, 34, 3)
         b[1, 0] = np.nan

@@ -14,7 +14,7 @@ from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.row_hash import fractions, hash_ids
 from stages.rows import HOLDOUT_SALT
-from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, step, uneven
+from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, step, uneven
 
 CLOSED = ("mean_difference", "balanced_mean_difference", "ols")
 
@@ -93,6 +93,18 @@ def test_mean_difference_and_its_error_are_numpys() -> None:
     assert abs(coefficients(found) @ middle + found.intercept) < 1e-9
     np.testing.assert_allclose(found.mean, wide.mean(0), rtol=1e-12)
     assert abs(found.sigma - (wide @ found.vector).std(ddof=1)) < 1e-9
+
+
+def test_a_difference_of_means_loses_no_digits_a_million_away() -> None:
+    rng = np.random.default_rng(0)
+    latents, y = (0.5 * rng.normal(size=(2000, 6)) + 1e6).astype(np.float32), rng.random(2000) > 0.3
+    near = latents.astype(float) - 1e6
+    truth = near[y].mean(0) - near[~y].mean(0)
+    for estimator, extra in (("mean_difference", {}), ("balanced_mean_difference", {"controls": ()})):
+        batch = batch_of(latents, {"y": y})
+        parts = [[batch.slice(0, 700)], chunks(batch.slice(700), 190)]
+        found = directions(step(estimator=estimator, **extra), {"y": "bool"}, splits=parts)["y"]
+        np.testing.assert_allclose(coefficients(found), truth, rtol=0, atol=1e-13)
 
 
 def test_balanced_difference_is_the_weighted_sum_over_cells() -> None:

@@ -175,6 +175,63 @@ def test_equal_means_have_no_direction(estimator: str) -> None:
     assert found == {"y": "zero_norm"}
 
 
+@pytest.mark.parametrize("offset", [0, 1e6])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"estimator": name} for name in CLOSED),
+        {"estimator": "ols", "missing": "pairwise"},
+        {"estimator": "ols", "l2": 1.0},
+        {"estimator": "lda", "shrinkage": 0.0},
+        {"estimator": "lda", "pattern": True},
+    ],
+    ids=lambda f: " ".join(map(str, f.values())),
+)
+def test_means_that_differ_by_rounding_have_no_direction(fields: dict[str, Any], offset: float) -> None:
+    rng = np.random.default_rng(0)
+    half = (rng.normal(size=(50, 4)) + offset).astype(np.float32)
+    order = rng.permutation(100)
+    latents, y = np.vstack([half, half[rng.permutation(50)]])[order], np.repeat([True, False], 50)[order]
+    more = {"controls": ()} if fields["estimator"] == "balanced_mean_difference" else {}
+    found = directions(step(holdout=0.0, **fields, **more), {"y": "bool"}, batch_of(latents, {"y": y}))["y"]
+    assert (found.status, found.vector) == ("zero_norm", None)
+
+
+@pytest.mark.parametrize("fields", [{"estimator": "ols"}, {"estimator": "ols", "missing": "pairwise"}], ids=str)
+def test_what_another_attribute_explains_wholly_leaves_no_direction(fields: dict[str, Any]) -> None:
+    rng = np.random.default_rng(1)
+    y, other = rng.random(60) > 0.5, rng.random(60) > 0.4
+    found = only(batch_of(np.tile(y[:, None], (1, 3)).astype(np.float32), {"y": y, "other": other}),
+                 {"y": "bool", "other": "bool"}, **fields)  # fmt: skip
+    assert found == {"y": "ok", "other": "zero_norm"}
+
+
+def test_an_optimum_at_zero_is_no_accident() -> None:
+    """Without a penalty: balanced classes of the same rows have their optimum at 0, where there is no direction to start from."""
+    half = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    for latents in (np.vstack([half, half]), np.full((100, 4), 3, np.float32)):
+        batch = batch_of(latents, {"y": np.repeat([True, False], 50)})
+        found = directions(step(estimator="logistic", holdout=0.0), {"y": "bool"}, batch)["y"]
+        assert found.status == "zero_norm" and found.vector is None
+
+
+def test_classes_that_differ_where_they_do_not_vary_are_parted() -> None:
+    """A discriminant of the rest would be blind to the very coordinate that tells the classes apart."""
+    rng = np.random.default_rng(2)
+    y, rest = rng.random(80) > 0.5, rng.standard_normal((80, 2))
+    told = np.column_stack([y, rest]).astype(np.float32)
+    for shrinkage, latents, fix in (
+        (0.0, told, "set shrinkage above 0"),
+        (0.3, np.repeat(told[:, :1], 3, axis=1), "use mean_difference"),
+        ("auto", np.repeat(told[:, :1], 3, axis=1), "use mean_difference"),
+    ):
+        found = directions(step(estimator="lda", shrinkage=shrinkage), {"y": "bool"}, batch_of(latents, {"y": y}))["y"]
+        assert (found.status, found.vector) == ("separable", None)
+        assert fix in str(found.message)
+    steadied = directions(step(estimator="lda", shrinkage=0.1), {"y": "bool"}, batch_of(told, {"y": y}))["y"]
+    assert steadied.status == "ok" and abs(steadied.vector[0]) > 0.9
+
+
 def test_held_out_rows_of_one_class_leave_auc_out_and_say_so() -> None:
     latents, labels = faces(30)
     found = directions(step(holdout=0.01, estimator="mean_difference"), BOOLS, batch_of(latents, labels))["young"]
