@@ -102,7 +102,9 @@ def _discriminated(rows: Subset, contrasts: dict[int, Contrast], step: FitStep) 
     for i, contrast in contrasts.items():
         w, rank, outside = discriminant(contrast.classes, scatter.matrix, shrinkage=shares[i], unit=contrast.unit)
         if outside > MIN_LEFT and not _alike(contrast.classes):
-            found[i] = Estimate(FitStatus.SEPARABLE, Evidence.of_classes(*contrast.classes.n), _parted(contrast.classes))
+            found[i] = Estimate(
+                FitStatus.SEPARABLE, Evidence.of_classes(*contrast.classes.n), _parted(contrast.classes)
+            )
             continue
         if rank < len(w):
             said[i].append(f"latents span {rank} of {len(w)} dimensions within classes; shrinkage above 0 steadies it")
