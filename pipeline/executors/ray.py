@@ -24,6 +24,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from pipeline.executors.base import MapJob, Receipt, Sink, Splits, fold_group, groups, merged
 from pipeline.executors.counter import Counter
 from pipeline.executors.device import resolve_device
+from pipeline.executors.threads import leave_cores_to_torch
 from schemas.errors import JobError, LatentmillError
 from schemas.executor import RayExecutor as RaySpec
 from stages.stage import MapStage, Opens, ReduceStage
@@ -248,6 +249,7 @@ class _OpenFold:
         assert isinstance(stage, Opens)
         self._fold = _Fold(splits, stage, cuts)
         self._refused = _opened(stage, device, threads)
+        leave_cores_to_torch()
 
     def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
         if self._refused is not None:
