@@ -2,8 +2,8 @@
 
 The Hessian of one problem is Σ q x xᵀ with q the loss's second derivative (logistic: p(1 − p)) and x = (latent − centre, 1). A row is taken with chance
 min(1, k·q/Σq) and weight q over that chance, so the rows near the boundary, which carry the curvature, are the ones paid for, and k of
-them tell it within √(coefficients/k). Whether a row is taken follows from the hash of its id.
-Where one matrix a problem is too much memory, all problems share the spectrum of the latents, scaled by each one's mean q.
+them tell it within √(coefficients/k). Whether a row is taken follows from the hash of its id. Where one matrix a problem is too
+much memory, all problems share one (stages/directions/shared_curvature.py).
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,14 @@ FLOOR_PRECISE = 1e-12
 _ITERATIONS = 8
 
 
+def hessians_at_once(coefficients: int) -> int:
+    """How many fit in memory."""
+    return MAX_BYTES // (8 * coefficients**2)
+
+
 def estimated_hessian(
     latents: npt.NDArray[Any], q: npt.NDArray[Any], hashes: Hashes, *, total: float, rows: int = ROWS_A_COEFFICIENT
-) -> Floats:
+) -> npt.NDArray[Any]:
     """Of the rows at hand, (coefficients, coefficients), in the precision of the latents (rows, d), centred; q (rows,).
 
     `total`: Σq of all rows that are to be drawn from; `rows` a coefficient are drawn, and more where that costs little.
@@ -43,7 +48,7 @@ def estimated_hessian(
     x = np.empty((len(taken), d + 1), latents.dtype)
     np.multiply(latents[taken], root[:, None], out=x[:, :d])
     x[:, d] = root
-    return np.asarray(x.T @ x, np.float64)
+    return np.asarray(x.T @ x)
 
 
 class Curvature:
@@ -134,39 +139,3 @@ class Inverses:
     def parameters(self, problem: int) -> float:
         """As `Curvature.parameters`."""
         return self._parameters[problem]
-
-
-class SharedCurvature:
-    """One spectrum of the latents for all problems; for dimensions where their Hessians do not fit in memory."""
-
-    def __init__(self, latents: npt.NDArray[Any], q: npt.NDArray[Any], penalty: Floats, *, scale: float) -> None:
-        """latents (rows, d) centred and q (rows, problems) of a sample; penalty (coefficients,); `scale`: all rows ÷ sampled rows."""
-        x = latents.astype(np.float64)
-        m, d = x.shape
-        self._units = np.maximum(np.sqrt((x * x).mean(0)), 1e-30)
-        x /= self._units
-        values, self._vectors = _spectrum(x)
-        shrink = d / (d + m) if scale > 1 else 1e-6  # all rows need no guess at what others would add
-        rows = scale * q.sum(0, dtype=np.float64)
-        penalty = (penalty[:-1] / self._units**2).mean()
-        self._along = np.outer((1 - shrink) * values + shrink, rows) + penalty
-        self._across = shrink * rows + penalty
-        self._intercept = rows
-
-    def solve(self, gradients: Floats, of: npt.NDArray[np.int64]) -> Floats:
-        """gradients (coefficients, any number) → approximate inverse Hessian × gradient, each of problem `of[i]`."""
-        scaled = gradients[:-1] / self._units[:, None]
-        inside = self._vectors.T @ scaled
-        solved = self._vectors @ (inside / self._along[:, of]) + (scaled - self._vectors @ inside) / self._across[of]
-        return np.vstack([solved / self._units[:, None], gradients[-1] / self._intercept[of]])
-
-
-def _spectrum(x: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues (r,) and vectors (d, r) of xᵀx/m, through the smaller of the two Gram matrices."""
-    m, d = x.shape
-    if d <= m:
-        values, vectors = np.linalg.eigh(x.T @ x / m)
-        return np.maximum(values, 0), vectors
-    values, left = np.linalg.eigh(x @ x.T / m)
-    kept = values > 1e-10 * values[-1]
-    return values[kept], x.T @ left[:, kept] / np.sqrt(m * values[kept])

@@ -4,7 +4,8 @@ Objective of each attribute, as scikit-learn's with C = 1/l2:  Σ log(1 + exp(�
 penalised. A linear SVM takes the same way with the squared hinge max(0, 1 − s·(w·z + b))² for its loss
 (stages/directions/losses.py). A first pass counts and takes a sample. A sample that holds all rows is solved in memory. Otherwise its own
 optimum is the start, and its curvature the first metric; every further pass gives the exact gradient of all attributes,
-and now and then their curvature from more telling rows, until all are at their optima (stages/directions/newton.py).
+and now and then their curvature from more telling rows, until all are at their optima (stages/directions/newton.py). A sample of
+fewer rows than latents have numbers is no start, and where memory holds no matrix an attribute, one of all rows is the metric.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.attributes import Bools, Column
-from stages.directions.curvature import MAX_BYTES, Curvature, Inverses, SharedCurvature, estimated_hessian
+from stages.directions.curvature import Curvature, Inverses, estimated_hessian, hessians_at_once
 from stages.directions.direction import Evidence
 from stages.directions.linearised import Linearised, linearised_margin
 from stages.directions.logistic_pass import LogisticPass, Summed
 from stages.directions.losses import Loss
 from stages.directions.newton import Floats, Minimum, Precondition, Slope, Trial, minimise
 from stages.directions.sampled_logistic import PART_TOLERANCE, Metric, SampledProblems, sample_optima
+from stages.directions.shared_curvature import SharedCurvature, SharedCurvaturePass
 from stages.directions.survey import Surveyed
 from stages.stage import Passes
 
@@ -161,16 +163,21 @@ class _Fitting:
 
     def start(self) -> Floats:
         """Weights (d + 1, columns) near the optima, as far as a part of the rows can tell."""
+        classes = self.sample.classes
+        if len(classes) < self.sample.coefficients:
+            return self.no_effect
         found = sample_optima(
             self.sample, start=self.no_effect, units=self.units, tolerance=PART_TOLERANCE, may_part=False
         )
-        classes = self.sample.classes
         few = np.minimum((classes == 1).sum(0), (classes == 0).sum(0)) < FEW_SAMPLED
         return np.where(few, self.no_effect, found.weights)
 
     def by_passes(self, stage: LogisticPass, share: Floats) -> Passes[Any, tuple[Minimum, Metric]]:
         """The optima by passes over the dataset. `share` (problems,): how much of a column's rows a problem has."""
-        metric = self.sample.metric(stage.weights[:, ~stage.training])
+        weights = stage.weights[:, ~stage.training]
+        own = weights.shape[1] <= hessians_at_once(len(weights))
+        shared = not own and hessians_at_once(len(weights) - 1) > 0
+        metric = (yield from self.shared(stage, weights)) if shared else self.sample.metric(weights)
         descent = minimise(
             stage.weights,
             precondition=_inverse(metric, stage.of, share),
@@ -183,7 +190,7 @@ class _Fitting:
             number += 1
             poor = np.flatnonzero(self._is_poor(stage, trial, due < number))
             due[trial.problems[poor]] = number + CURVATURE_EVERY
-            asked = self._pass(stage, trial, poor if isinstance(metric, Curvature) else poor[:0])
+            asked = self._pass(stage, trial, poor if own else poor[:0])
             summed: Summed = yield asked
             better = None
             if summed.hessians and isinstance(metric, Curvature):
@@ -195,6 +202,19 @@ class _Fitting:
             except StopIteration as end:
                 return end.value, metric
 
+    def shared(self, stage: LogisticPass, weights: Floats) -> Passes[Any, SharedCurvature]:
+        """One curvature for all columns, of all rows, at `weights` (coefficients, columns)."""
+        q = self.sample.curvatures(weights)
+        asked = SharedCurvaturePass(
+            stage.columns,
+            weights,
+            stage.centre,
+            stage.holdout,
+            stage.loss,
+            expected=self.sample.scale * float(q.mean(1).sum()),
+        )
+        return asked.curvature((yield asked), self.penalty)
+
     def own_curvatures(self, stage: LogisticPass | None, weights: Floats) -> Passes[Any, Inverses | None]:
         """Of each problem at its `weights` (coefficients, columns), a few a pass; None where they do not fit in memory.
 
@@ -203,7 +223,7 @@ class _Fitting:
         d, columns = weights.shape
         if not Inverses.fit_in_memory(d, columns):
             return None
-        found, room = Inverses(self.penalty), max(1, MAX_BYTES // (8 * d**2))
+        found, room = Inverses(self.penalty), max(1, hessians_at_once(d))
         for start in range(0, columns, room):
             some = np.arange(start, min(start + room, columns))
             sample = replace(self.sample, classes=self.sample.classes[:, some])

@@ -20,8 +20,9 @@ Precondition = Callable[[Floats], Floats]
 
 PRECISE_BELOW = 1e-3
 """Steps smaller than this, relative, are worth float64. Below it, float32 would teach noise where coefficients are collinear."""
-CONTRACTION = 0.3
-"""A small step ends a problem only if it is this much smaller than the one before: then what it leaves is smaller still."""
+LEFT = 0.4
+"""A small step ends a problem only if what it leaves is below this share of the tolerance, should steps go on shrinking as slowly as
+the slower of the last two did: one may be short by luck."""
 OVERSHOOT = 0.5
 """A trial is refused when the slope there rises again more than this share of the slope at the start."""
 
@@ -152,20 +153,21 @@ def minimise(
     direction = np.zeros_like(start)
     slope = yield Trial(start, np.arange(p), precise, contraction=np.zeros(p))
     at.gradient[:], at.parted[:] = slope.gradient, slope.parted
-    evaluations, before = 1, np.zeros(p)
+    evaluations, before, slower = 1, np.zeros(p), np.full(p, np.inf)
     while True:
         at.open &= ~at.parted
         direction = np.where(at.shortened > 0, at.shortened * direction, at.direction(precondition))
         size = relative_size(direction, at.weights, units)
-        settling = ((size <= CONTRACTION * before) | (size <= 1e-3 * tolerance)) & (at.shortened == 0)
+        ratio = size / np.where(before > 0, before, np.inf)
+        pace = np.minimum(np.maximum(np.where(before > 0, ratio, np.inf), slower), 0.99)
+        settling = ((size * pace / (1 - pace) <= LEFT * tolerance) | (size <= 1e-3 * tolerance)) & (at.shortened == 0)
         at.close(at.open & (size <= tolerance) & settling & (precise | (tolerance > PRECISE_BELOW)), direction)
         if not at.open.any() or evaluations >= max_evaluations:
             return Minimum(at.weights, at.converged, at.parted, evaluations)
         problems, was_precise = np.flatnonzero(at.open), precise
         precise = precise or bool(size[problems].min() < PRECISE_BELOW)
-        contraction = size[problems] / np.where(before > 0, before, np.inf)[problems]
-        slope = yield Trial((at.weights + direction)[:, problems], problems, precise, contraction)
-        evaluations, before = evaluations + 1, size
+        slope = yield Trial((at.weights + direction)[:, problems], problems, precise, ratio[problems])
+        evaluations, before, slower = evaluations + 1, size, np.where(before > 0, ratio, 0.0)
         precondition = slope.precondition or precondition
         at.forget(problems[list(slope.renewed)])
         at.take(direction, problems, slope, blind=(size < PRECISE_BELOW) & (precise != was_precise))

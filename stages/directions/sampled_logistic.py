@@ -14,15 +14,15 @@ import numpy.typing as npt
 from stages.directions.curvature import (
     FLOOR,
     FLOOR_PRECISE,
-    MAX_BYTES,
     ROWS_A_COEFFICIENT,
     Curvature,
-    SharedCurvature,
     estimated_hessian,
+    hessians_at_once,
 )
 from stages.directions.logistic_pass import class_signs, slope
 from stages.directions.losses import Loss
 from stages.directions.newton import Bools, Floats, Minimum, Slope, Trial, minimise, run
+from stages.directions.shared_curvature import SharedCurvature
 from stages.row_hash import Hashes
 from stages.sample import UNKNOWN, SampledRows
 
@@ -100,12 +100,12 @@ class SampledProblems:
         """Curvature of the whole dataset's problems as far as the sample tells it, at `weights` (coefficients, problems)."""
         q = self.curvatures(weights)
         penalty = self.scale * self.penalty
-        if weights.size * len(weights) * 8 > MAX_BYTES:
-            return SharedCurvature(self.latents, q, penalty, scale=self.scale)
+        if weights.shape[1] > hessians_at_once(len(weights)):
+            return SharedCurvature.of_sample(self.latents, q, penalty, scale=self.scale)
         totals = q.sum(0, dtype=np.float64)
         rows = ROWS_A_COEFFICIENT if self.complete else PART_ROWS_A_COEFFICIENT
         hessians = [
-            self.scale * estimated_hessian(self.latents, column, self.hashes, total=float(total), rows=rows)
+            estimated_hessian(self.latents, column, self.hashes, total=float(total), rows=rows) * np.float64(self.scale)
             for column, total in zip(q.T, totals, strict=True)
         ]
         return Curvature(hessians, penalty, floor=FLOOR_PRECISE if self.complete else FLOOR)

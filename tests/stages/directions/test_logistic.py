@@ -9,11 +9,12 @@ from sklearn.linear_model import LogisticRegression
 
 from schemas.steps import FitStep
 from stages.attributes import columns_of
-from stages.directions.curvature import Curvature, SharedCurvature, estimated_hessian
+from stages.directions.curvature import Curvature, estimated_hessian
 from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.directions.logistic_pass import class_signs, slope
 from stages.directions.losses import logistic_curvature
+from stages.directions.shared_curvature import SharedCurvature
 from stages.row_hash import fractions, hash_ids
 from stages.rows import HOLDOUT_SALT, read_blocks
 from stages.sample import MAX_ROWS, Sample
@@ -268,7 +269,7 @@ def test_curvatures_solve() -> None:
     expected = np.linalg.solve(hessian + np.diag(penalty), gradient)
     of = np.zeros(3, np.int64)
     np.testing.assert_allclose(Curvature([hessian], penalty).solve(gradient, of), expected, rtol=1e-4)
-    shared = SharedCurvature(x, np.full((500, 1), 0.25, np.float32), penalty, scale=1.0)
+    shared = SharedCurvature.of_sample(x, np.full((500, 1), 0.25, np.float32), penalty, scale=1.0)
     np.testing.assert_allclose(shared.solve(gradient, of), expected, rtol=0.1, atol=1e-3)
 
 

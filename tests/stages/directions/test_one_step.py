@@ -14,7 +14,7 @@ from schemas.source import LabelType
 from stages import sample
 from stages.bootstrap import percentile_interval, poisson_weights
 from stages.components.principal import Limits
-from stages.directions import curvature, logistic, predictive, resampling, sampled_logistic
+from stages.directions import curvature, predictive, resampling
 from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.row_hash import hash_ids
@@ -199,8 +199,7 @@ def test_attributes_too_many_for_their_curvatures_take_them_a_few_at_a_time(
     batch, asked = batch_of(latents, labels), step(estimator="logistic", l2=2.0, holdout=0, bootstrap=30)
     plain = directions(asked, BOOLS, batch)
     monkeypatch.setattr(sample, "MAX_ROWS", rows)
-    monkeypatch.setattr(sampled_logistic, "MAX_BYTES", 8 * 6**2 * 2)
-    monkeypatch.setattr(logistic, "MAX_BYTES", 8 * 6**2 * 2)  # two of three
+    monkeypatch.setattr(curvature, "MAX_BYTES", 8 * 6**2 * 2)  # two of three
     split = directions(asked, BOOLS, batch)
     for name in BOOLS:
         np.testing.assert_allclose(split[name].standard_error, plain[name].standard_error, rtol=1e-4)
