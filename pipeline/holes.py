@@ -93,6 +93,6 @@ def _precision(lookup: _Lookup, evidence: Evidence) -> Iterator[Measurement]:
         n=n,
         threshold=threshold,
         status="holes" if empty else OK,
-        message=f"{inside / n:.1%} of the draws are as near to one of all images as {USUAL:.0%} of images are to their nearest"
-        + (f"; less than {threshold:.0%} is a sign of holes." if empty else ""),
+        message=f"{100 * inside / n:.1f} % of the draws are as near to one of all images as {100 * USUAL:.0f} % of images are to their nearest"
+        + (f"; less than {100 * threshold:.0f} % is a sign of holes." if empty else ""),
     )

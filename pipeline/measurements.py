@@ -12,6 +12,10 @@ from pipeline.store.store import Store
 from schemas.measurements import MEASUREMENTS, Measurement
 from schemas.steps import Step
 
+FIGURE = {"": "value", "_low": "low", "_high": "high", "_status": "status", "_message": "message"}
+"""Ends of the names of a figure and of what belongs to it, and where a measurement has them."""
+RESAMPLED = ("angle", "stability")
+"""What a fit measures beside its directions, each of which the report and the command line show with its direction."""
 _NAMES = [f.name for f in fields(Measurement)]
 
 
@@ -64,14 +68,21 @@ def read_measurements(ctx: Context) -> dict[tuple[str, str], list[Measurement]]:
     return found
 
 
-def fitted_angles(store: Store, where: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """By run and direction name its angle to the truth, where its fit was resampled: `value`, `low`, `high` in degrees, `status`."""
+def resampled_fits(store: Store, where: str) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """By run and direction name what resampling its fit told: `angle` to the truth in degrees, and `stability`.
+
+    Of each `value`, `low`, `high`, `status` and `message`; empty where the fit was not resampled.
+    """
     table = store.measurements()
-    if not table.exists():
-        return {}
-    columns, mine = ["run_id", "step", "subject", "value", "low", "high", "status"], f"{where} AND stage = 'fit'"
-    rows = [r for b in table.scan(columns, where=f"{mine} AND metric = 'angle'") for r in b.to_pylist()]
-    return {(row["run_id"], named(row["step"], row["subject"])): row for row in rows}
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    if table.exists():
+        columns = ["run_id", "step", "subject", "metric", "value", "low", "high", "status", "message"]
+        told = ", ".join(f"'{metric}'" for metric in RESAMPLED)
+        for batch in table.scan(columns, where=f"{where} AND stage = 'fit' AND metric IN ({told})"):
+            for row in batch.to_pylist():
+                of = (row["run_id"], named(row["step"], row["subject"]))
+                found.setdefault(of, {})[row["metric"]] = row
+    return found
 
 
 def named(step: str | None, attribute: str) -> str:

@@ -4,16 +4,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.measurements import fitted_angles
+from pipeline.measurements import FIGURE, resampled_fits
 from pipeline.store.store import Store
 from pipeline.store.table import Table
 from schemas.codec import CodecSpec, LatentSpec
 from schemas.errors import JobError, StoreError
 from schemas.job import did_you_mean
 from schemas.tables import latent_spec
-
-ANGLE = {"": "value", "_low": "low", "_high": "high", "_status": "status"}
-"""Ends of the names of a direction's angle, and where a measurement has them."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +99,11 @@ def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> l
     columns = ["name", "estimator", "status", "n", "n_positive", "n_negative", "separation", "separation_low"]
     columns += ["separation_high", "auc", "auc_low", "auc_high", "sigma", "run_id"]
     where = f"dataset = '{view.name}' AND fingerprint = '{view.fingerprint}'"
-    angles = fitted_angles(view.store, where)
+    resampled = resampled_fits(view.store, where)
     rows = sorted(_rows(view.store.directions(), columns, where=where), key=lambda row: str(row["name"]))
     for row in rows:
-        angle = angles.get((row["run_id"], row["name"]), {})
-        row |= {f"angle{part}": angle.get(key) for part, key in ANGLE.items()}
+        angle = resampled.get((row["run_id"], row["name"]), {}).get("angle", {})
+        row |= {f"angle{part}": angle.get(key) for part, key in FIGURE.items() if part != "_message"}
     return rows
 
 

@@ -15,8 +15,7 @@ from pipeline import artifacts
 from pipeline.code_set import CodeSet
 from pipeline.codec import weights_url
 from pipeline.context import Context
-from pipeline.measurements import fitted_angles, read_measurements
-from pipeline.readers import ANGLE
+from pipeline.measurements import FIGURE, RESAMPLED, named, read_measurements, resampled_fits
 from pipeline.store.table import Table
 from pipeline.thumbnails import picture_of
 from schemas.steps import CodeSetStep, ComponentEstimator
@@ -50,6 +49,7 @@ SHEET = 4
 
 def gather(ctx: Context, *, rows: int, given: str, versions: dict[str, str]) -> ReportData:
     """Everything about this run and its dataset that the page shows. `rows`: strips a direction."""
+    fitted = list(_directions(ctx))
     return ReportData(
         dataset=ctx.job.dataset,
         codec_family=ctx.codec.spec.family,
@@ -60,10 +60,10 @@ def gather(ctx: Context, *, rows: int, given: str, versions: dict[str, str]) -> 
         counts=_counts(ctx.summary),
         figures=_figures(ctx.summary),
         strips=tuple(_strip_tables(ctx, rows)),
-        directions=tuple(_directions(ctx)),
+        directions=tuple(evidence for _, evidence in fitted),
         failures=tuple(_failures(ctx)),
         charts=tuple(_loss(ctx)),
-        measured=tuple(Measured(*of, tuple(found)) for of, found in read_measurements(ctx).items()),
+        measured=tuple(_measured(ctx, shown={d.name for run, d in fitted if run == ctx.run_id})),
         timings=tuple(_timings(ctx.summary)),
         notices=tuple(ctx.notices),
         job_yaml=given,
@@ -149,19 +149,30 @@ def _original(ctx: Context, image_id: str) -> Picture | None:
     return picture_of(uri, ctx.job.source.storage_options, ctx.codec.spec.preprocess)
 
 
-def _directions(ctx: Context) -> Iterator[DirectionEvidence]:
+def _measured(ctx: Context, *, shown: set[str]) -> Iterator[Measured]:
+    """What the run measured, without what is `shown` with its direction."""
+    for (step, stage), found in read_measurements(ctx).items():
+        rows = tuple(
+            m for m in found if stage != "fit" or m.metric not in RESAMPLED or named(step, m.subject) not in shown
+        )
+        if rows:
+            yield Measured(step, stage, rows)
+
+
+def _directions(ctx: Context) -> Iterator[tuple[str, DirectionEvidence]]:
+    """Every direction of the codec with its evidence, and the run that fitted it."""
     table = ctx.store.directions()
     fields = [f for f in DirectionEvidence.__dataclass_fields__ if f in directions_schema().names]
     # Components stand on no labels: their section shows what they stand on.
     unlabelled = ", ".join(f"'{name}'" for name in get_args(ComponentEstimator))
-    mine = (
-        f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}' AND estimator NOT IN ({unlabelled})"
-    )
-    angles = fitted_angles(ctx.store, f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'")
-    for row in _rows(table, [*fields, "run_id"], mine):
-        angle = angles.get((row.pop("run_id"), row["name"]), {})
-        row |= {f"angle{part}": angle.get(key) for part, key in ANGLE.items()}
-        yield DirectionEvidence(**{k: v for k, v in row.items() if v is not None})
+    mine = f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'"
+    resampled = resampled_fits(ctx.store, mine)
+    for row in _rows(table, [*fields, "run_id"], f"{mine} AND estimator NOT IN ({unlabelled})"):
+        run = row.pop("run_id")
+        for metric, found in resampled.get((run, row["name"]), {}).items():
+            told = {f"{metric}{part}": found[key] for part, key in FIGURE.items()}
+            row |= {name: value for name, value in told.items() if name in DirectionEvidence.__dataclass_fields__}
+        yield run, DirectionEvidence(**{k: v for k, v in row.items() if v is not None})
 
 
 def _failures(ctx: Context) -> Iterator[FailureGroup]:
@@ -193,7 +204,7 @@ def _loss(ctx: Context) -> Iterator[LineChart]:
     history = json.loads(artifacts.read_bytes(artifacts.join(url, HISTORY)))
     names = [n for n in ("loss", "reconstruction", "kl") if history and n in history[0]]
     curves = tuple(Curve(n, tuple((p["step"], p[n]) for p in history)) for n in names)
-    yield LineChart("Loss of the training", "optimiser step", "nats per image", curves)
+    yield LineChart("Loss of the training", "optimiser step; figures: the last", "nats per image", curves)
 
 
 def _timings(summary: dict[str, dict[str, Any]]) -> Iterator[StepTiming]:

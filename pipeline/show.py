@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.steps import CODE_SETS
+from stages.report.figures import plain
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -61,7 +62,7 @@ def summary_line(counts: dict[str, Any]) -> str:
     """One step's counts in words."""
     match counts["stage"]:
         case "train":
-            loss = f", loss {counts['loss']:.4g}" if counts.get("loss") is not None else ""
+            loss = f", loss {plain(counts['loss'], 4)}" if counts.get("loss") is not None else ""
             if not counts["trained"]:
                 return "weights were trained before"
             left = f", {counts['left_out']:,} could not be read" if counts.get("left_out") else ""

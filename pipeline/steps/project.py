@@ -144,7 +144,11 @@ def _told(
     shown = slice(0, SHOWN)
     values = [groups[i] for i in ids[shown]]
     points = [[round(float(x), 4), round(float(y), 4)] for x, y in positions[shown]]
-    detail = {"points": points, "groups": ["" if v is None else str(v) for v in values], "by": step.by or ""}
+    detail = {
+        "points": points,
+        "groups": ["" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in values],
+        "by": step.by or "",
+    }
     if method == "pca":
         detail["shares"] = [float(v) / found.total for v in found.eigen.values[:2]]
     columns = " and ".join(column_names(str(step.name), method))

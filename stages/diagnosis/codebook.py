@@ -77,7 +77,7 @@ def about_codebook(counts: TokenCounts | None) -> Iterator[Measurement]:
         status="dead_codes" if dead else "ok",
         message=f"{use.dead:,} of {size:,} codes are not used by {use.tokens:,} tokens"
         + (
-            f"; equal use would leave {use.expected_dead:.1f}, and {DEAD_SHARE:.0%} of the codebook more is allowed."
+            f"; equal use would leave {use.expected_dead:.1f}, and {100 * DEAD_SHARE:.0f} % of the codebook more is allowed."
             if dead
             else "."
         ),

@@ -82,7 +82,7 @@ def about_norms(evidence: Evidence) -> Iterator[Measurement]:
         n=norms.n,
         threshold=TAIL_SHARE,
         status="atypical" if tail else "ok",
-        message=f"{beyond:.2%} of the rows have |typicality| above 3; {TAIL_SHARE:.0%} are allowed, .3 % expected."
+        message=f"{100 * beyond:.1f} % of the rows have |typicality| above 3; {100 * TAIL_SHARE:.0f} % are allowed, 0.3 % expected."
         if tail
         else "",
     )
@@ -100,7 +100,7 @@ def about_spread(evidence: Evidence) -> Iterator[Measurement]:
         n=len(z),
         threshold=TAIL_SHARE,
         status="heavy_tails" if heavy else "ok",
-        message=f"{share:.2%} of the rows have a Mahalanobis distance 3 σ above its mean; {TAIL_SHARE:.0%} are allowed."
+        message=f"{100 * share:.1f} % of the rows have a Mahalanobis distance 3 σ above its mean; {100 * TAIL_SHARE:.0f} % are allowed."
         if heavy
         else ""
         if gaussian.n
@@ -200,7 +200,7 @@ def _collapse(evidence: Evidence, kl: Floats | None, variances: Floats) -> Itera
         threshold=COLLAPSED_SHARE * asked,
         status="collapsed" if many else "ok",
         message=f"{count} of {asked} coordinates say less than {limits.nats:g} nats and the decoder does not hear them; "
-        f"{COLLAPSED_SHARE:.0%} are allowed."
+        f"{100 * COLLAPSED_SHARE:.0f} % are allowed."
         if many
         else "",
         detail=json.dumps({"dimensions": np.flatnonzero(dead)[:SHOWN].tolist()}),

@@ -108,7 +108,7 @@ def _two_samples(evidence: Evidence) -> Iterator[Measurement]:
         n=told.n,
         threshold=C2ST,
         status="not_prior" if apart else "ok",
-        message=f"a classifier tells codes from draws of the prior in {told.accuracy:.1%} of cases (.5: it cannot); "
+        message=f"a classifier tells codes from draws of the prior in {100 * told.accuracy:.1f} % of cases (.5: it cannot); "
         f"the interval lies above {C2ST:g}."
         if apart
         else "",
@@ -147,7 +147,7 @@ def _against_expected(
         n=found.n,
         threshold=threshold if status != "ok" else None,
         status=status if bad else "ok",
-        message=f"{value:.1%} {told}; two sets of draws give {expected:.1%}, and less than half of that is a sign of "
+        message=f"{100 * value:.1f} % {told}; two sets of draws give {100 * expected:.1f} %, and less than half of that is a sign of "
         f"{'holes' if status == 'holes' else 'images out of reach'}."
         if bad
         else f"two sets of draws give {expected:.3g}",
@@ -165,7 +165,7 @@ def _map(evidence: Evidence, found: Overlap) -> Iterator[Measurement]:
         target=evidence.reference,
         n=cells,
         unit="cells",
-        message=f"among {cells} cells with {FEWEST_DRAWS} draws or more; the two axes carry {seen.explained:.0%} of the variance",
+        message=f"among {cells} cells with {FEWEST_DRAWS} draws or more; the two axes carry {100 * seen.explained:.0f} % of the variance",
         detail=json.dumps(
             {
                 "codes": seen.codes.tolist(),

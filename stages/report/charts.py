@@ -113,12 +113,16 @@ def heat_map(
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A cell of a signed map: None is "not measured". `strong`: can be told from 0; `ringed`: where a large one is meant."""
+    """A cell of a signed map: None is "not measured". `strong`: can be told from 0; `ringed`: where a large one is meant.
+
+    `text`: the number as it is to be written, if not with two figures.
+    """
 
     value: float | None
     small: str = ""
     strong: bool = True
     ringed: bool = False
+    text: str = ""
 
 
 def signed_map(
@@ -152,7 +156,7 @@ def _signed(cell: Signed, largest: float) -> Markup:
         return tag("td", "–", small, class_="pale")
     tones = ["neg" if cell.value < 0 else "pos", "" if cell.strong else "pale", "ringed" if cell.ringed else ""]
     shade = f"--shade:{62 * abs(cell.value) / largest:.0f}%"
-    return tag("td", plain(cell.value, 2), small, style=shade, class_=" ".join(t for t in tones if t))
+    return tag("td", cell.text or plain(cell.value, 2), small, style=shade, class_=" ".join(t for t in tones if t))
 
 
 def _cell(value: float) -> Markup:

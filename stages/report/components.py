@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
 from stages.report.charts import bar
-from stages.report.figures import count, percent, plain
-from stages.report.markup import Markup, join, tag
+from stages.report.figures import count, plain
+from stages.report.markup import Markup, tag
 
 METRICS = {
     "explained_variance": (
@@ -41,23 +41,26 @@ def components(rows: Sequence[Measurement]) -> Markup:
     shares = {m.subject: m.value or 0.0 for m in rows if m.metric == f"{metric}_ratio"}
     largest = max(shares.values(), default=0.0) or 1.0
     left = len(found) - SHOWN
-    return join(
-        tag("p", told, " ", _counted(rows), class_="more"),
-        tag(
-            "div",
-            tag("div", [_row(m, shares.get(m.subject, 0.0), largest) for m in found[:SHOWN]], class_="rows"),
-            tag("p", f"and {count(left)} more: ", tag("code", "latentmill measurements"), class_="more")
-            if left > 0
-            else None,
-            tag("details", tag("summary", "Formula"), tag("p", formula)),
-            class_="card pad",
-        ),
+    mixed = "Unresolved: so close to another that a second sample of images would mix the two." if _mixed(found) else ""
+    return tag(
+        "div",
+        tag("p", told, " ", _counted(rows), " ", mixed, class_="more"),
+        tag("div", [_row(m, shares.get(m.subject, 0.0), largest) for m in found[:SHOWN]], class_="rows"),
+        tag("p", f"and {count(left)} more: ", tag("code", "latentmill measurements"), class_="more")
+        if left > 0
+        else None,
+        tag("details", tag("summary", "Formula"), tag("p", formula)),
+        class_="card pad",
     )
+
+
+def _mixed(found: Sequence[Measurement]) -> bool:
+    return any(m.status == "unresolved" for m in found[:SHOWN])
 
 
 def _row(found: Measurement, share: float, largest: float) -> Markup:
     name = tag("b", found.subject, tag("small", found.status.replace("_", " ")) if found.status != OK else None)
-    value = tag("span", percent(share, 1), tag("small", plain(found.value or 0.0), " ", found.unit), class_="val")
+    value = tag("span", f"{100 * share:.1f} %", tag("small", plain(found.value or 0.0), " ", found.unit), class_="val")
     return tag("div", name, bar(100 * share / largest), value, class_="row", title=found.message or None)
 
 

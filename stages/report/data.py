@@ -81,7 +81,8 @@ class StripTable:
 class DirectionEvidence:
     """A fitted direction. `separation` is in σ; None where the fit has no such figure (`status` says why).
 
-    `angle` to the true direction, in degrees, where the fit was resampled; `angle_status` says why it has none.
+    Where the fit was resampled: `angle` to the true direction, in degrees, with `angle_status` and `angle_message`, which say why
+    it has none; `stability`, the mean cosine of fits to resampled images with this one.
     """
 
     name: str
@@ -101,6 +102,10 @@ class DirectionEvidence:
     angle_low: float | None = None
     angle_high: float | None = None
     angle_status: str | None = None
+    angle_message: str | None = None
+    stability: float | None = None
+    stability_low: float | None = None
+    stability_high: float | None = None
 
 
 @dataclass(frozen=True)

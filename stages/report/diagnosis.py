@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.measurements import OK, Measurement
 from stages.report.distributions import coverage_grid, histogram, sorted_bars
-from stages.report.figures import interval, plain
+from stages.report.figures import interval, plain, within
 from stages.report.markup import Markup, join, tag
 
 FORMULAS = (
@@ -133,7 +133,7 @@ def _table(rows: Sequence[Measurement]) -> Markup:
 
 
 def _cells(row: Measurement) -> list[str]:
-    value = "" if row.value is None else f"{plain(row.value)} {row.unit}".strip()
+    value = f"{within(row.value, row.low, row.high)} {row.unit}".strip()
     held = "" if row.threshold is None else plain(row.threshold)
     count = "" if row.n is None else f"{row.n:,}"
     note = "" if row.status == OK else row.status.replace("_", " ")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from schemas.measurements import OK, Measurement
 from stages.report.charts import heat_map, whisker
-from stages.report.figures import count, interval, plain
+from stages.report.figures import count, interval, percent, plain
 from stages.report.markup import Markup, join, tag
 
 NAMES = {
@@ -96,7 +96,7 @@ def _map(rows: Sequence[Measurement]) -> Markup | None:
             [d["share"] for d in details],
             note="Percent of the factor's entropy (mutual information / entropy). A disentangled code has one dark cell a "
             f"row and a column. Of a label that has nothing to do with the code a cell has "
-            f"{max((r.threshold or 0) for r in good):.1%} on average, and the best of a row has more.",
+            f"{percent(max((r.threshold or 0) for r in good), 1)} on average, and the best of a row has more.",
         )
     return tag("div", drawn, tag("ul", left, class_="notices") if left else None, class_="card pad")
 

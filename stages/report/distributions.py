@@ -41,7 +41,7 @@ def histogram(
     if mark is not None and low <= mark[0] <= high:
         x = f"{WIDTH * across(mark[0]) / 100:.1f}"
         drawn.append(tag("line", x1=x, x2=x, y1=0, y2=HEIGHT, class_="mark", vector_effect="non-scaling-stroke"))
-        legend.append(tag("span", tag("i", class_="key mark-key"), f"{mark[1]} = {plain(mark[0], 4)}"))
+        legend.append(tag("span", tag("i", class_="key mark-key"), f"{mark[1]} = {plain(mark[0])}"))
     columns = [t for t in ticks(low, high) if low <= t <= high]
     return _frame(
         title, drawn, legend, steps, lambda y: share(y, steps[-1]), [(across(t), plain(t)) for t in columns], names

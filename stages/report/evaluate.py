@@ -10,7 +10,7 @@ from stages.report.charts import Signed, signed_map
 from stages.report.evaluated_blame import blame, together
 from stages.report.evaluated_edits import Found, curves, details, drift, own, table
 from stages.report.evaluated_slices import ranking, where_it_works
-from stages.report.figures import interval, percent, signed
+from stages.report.figures import interval, percent, signed, within
 from stages.report.markup import Markup, join, tag
 
 FORMULAS = (
@@ -98,11 +98,11 @@ def _answer(found: Found, edit: str, scores: Sequence[str]) -> Markup:
         return join(tag("b", edit), f": no effect can be given ({effect.status.replace('_', ' ')}).")
     share = f", the asked way on {percent(hit.value, 1)} of the images" if hit and hit.value is not None else ""
     unit = effect.unit.removeprefix("σ a ")
-    moves = f"{meant} by {signed(effect.value, 2)} σ"
-    within = f" ({interval(effect.low, effect.high)})" if effect.low is not None else ""
+    moves = f"{meant} by {within(effect.value, effect.low, effect.high, sign=True)} σ"
+    reach = f" ({interval(effect.low, effect.high)})" if effect.low is not None else ""
     knows = found.get(("readout_r2", "", meant))
     blind = tag("span", f" {knows.message.capitalize()}.", class_="note") if knows and knows.status != OK else None
-    return join(tag("b", edit), f": one {unit} moves ", tag("b", moves), f"{within}{share}. {also}", blind)
+    return join(tag("b", edit), f": one {unit} moves ", tag("b", moves), f"{reach}{share}. {also}", blind)
 
 
 def _effects(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Markup:
@@ -113,7 +113,8 @@ def _effects(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Marku
             m = found["effect", edit, score]
             detail = details(m)
             small = interval(m.low, m.high) if m.value is not None else m.status.replace("_", " ")
-            line.append(Signed(m.value, small, strong=bool(detail.get("real")), ringed=bool(detail.get("own"))))
+            strong, ringed = bool(detail.get("real")), bool(detail.get("own"))
+            line.append(Signed(m.value, small, strong, ringed, text=within(m.value, m.low, m.high)))
         cells.append(line)
     rate = next((m.threshold for (metric, _, _), m in found.items() if metric == "effect"), None)
     note = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from schemas.measurements import OK, Measurement
 from stages.report.charts import Signed, signed_map, size_whisker
 from stages.report.evaluated_edits import Found, details, facts
-from stages.report.figures import count, interval, plain
+from stages.report.figures import count, interval, within
 from stages.report.markup import Markup, tag
 
 Parts = dict[str, Measurement]
@@ -44,7 +44,8 @@ def _square(title: str, pairs: Sequence[Measurement], note: str) -> Markup:
 def _cell(m: Measurement) -> Signed:
     # A cosine of two given directions is what it is; a correlation without an interval may be nothing.
     known = m.low is not None or m.metric == "direction_cosine"
-    return Signed(m.value, interval(m.low, m.high), strong=known and not _around_zero(m))
+    text = "" if m.low is None else within(m.value, m.low, m.high)
+    return Signed(m.value, interval(m.low, m.high), strong=known and not _around_zero(m), text=text)
 
 
 def _effect(m: Measurement) -> Signed:
@@ -125,7 +126,9 @@ def _part(m: Measurement | None, widest: float, label: str) -> Markup:
     if m is None or m.value is None:
         return tag("td", "–" if m is None else m.status.replace("_", " "), data_label=label)
     if m.status != OK:
-        return tag("td", tag("div", plain(m.value, 2), tag("small", interval(m.low, m.high))), data_label=label)
+        return tag(
+            "td", tag("div", within(m.value, m.low, m.high), tag("small", interval(m.low, m.high))), data_label=label
+        )
     drawn = size_whisker(m, widest * 1.2)
-    cell = tag("div", tag("b", plain(m.value, 2)), drawn, class_="figure")
+    cell = tag("div", tag("b", within(m.value, m.low, m.high)), drawn, class_="figure")
     return tag("td", tag("div", cell, tag("small", interval(m.low, m.high))), data_label=label)

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.measurements import Measurement
 from stages.report.charts import line_chart
 from stages.report.data import Curve, LineChart
-from stages.report.figures import MINUS, count, interval, plain
+from stages.report.figures import MINUS, count, interval, plain, within
 from stages.report.markup import Markup, tag
 
 CURVES = 4
@@ -62,7 +62,9 @@ def table(found: Found, edits: Sequence[str]) -> Markup:
 def _number(m: Measurement | None, title: str) -> Markup:
     if m is None or m.value is None:
         return tag("td", "–" if m is None else m.status.replace("_", " "), data_label=title)
-    return tag("td", tag("div", plain(m.value), tag("small", interval(m.low, m.high))), data_label=title)
+    return tag(
+        "td", tag("div", within(m.value, m.low, m.high), tag("small", interval(m.low, m.high))), data_label=title
+    )
 
 
 def curves(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Markup | None:
@@ -79,12 +81,13 @@ def curves(found: Found, edits: Sequence[str], scores: Sequence[str]) -> Markup 
                     LineChart(
                         f"Along {edit}",
                         f"strength, in {_plural(unit)}",
-                        "change in σ, with interval,",
+                        "change in σ",
                         tuple(drawn),
                     )
                 )
             )
-    return tag("div", charts, class_="card pad charts") if charts else None
+    note = tag("p", "Bands: the interval. Figures: the change at the greatest strength.", class_="more")
+    return tag("div", tag("div", charts, class_="charts"), note, class_="card pad") if charts else None
 
 
 def _curve(m: Measurement) -> Curve:
@@ -138,11 +141,9 @@ def drift(rows: Sequence[Measurement]) -> Markup | None:
 def _drifted(m: Measurement | None, kernel: Measurement | None, title: str) -> Markup:
     if m is None:
         return tag("td", "–", data_label=title)
-    value = tag("b", plain(m.value)) if m.value is not None else m.status.replace("_", " ")
-    reach = tag("small", _reach(m.low, m.high)) if m.low is not None else None
-    below = tag("small", f"kernel {plain(kernel.value)}") if kernel is not None and kernel.value is not None else None
+    value = m.status.replace("_", " ") if m.value is None else tag("b", within(m.value, m.low, m.high))
+    reach = tag("small", interval(m.low, m.high)) if m.low is not None else None
+    below = (
+        tag("small", f"kernel {plain(kernel.value, 2)}") if kernel is not None and kernel.value is not None else None
+    )
     return tag("td", tag("div", value, reach, below), data_label=title)
-
-
-def _reach(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{plain(low)} – {plain(high)}"

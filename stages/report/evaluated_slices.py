@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from schemas.measurements import OK, Measurement
 from stages.report.charts import size_whisker, whisker
 from stages.report.evaluated_edits import details, facts
-from stages.report.figures import MINUS, count, interval, percent, plain, signed
+from stages.report.figures import count, interval, percent, plain, signed, within
 from stages.report.markup import Markup, tag
 
 
@@ -28,7 +28,7 @@ def where_it_works(rows: Sequence[Measurement]) -> Markup | None:
                 "td",
                 tag(
                     "div",
-                    tag("b", plain(m.value, 2)),
+                    tag("b", within(m.value, m.low, m.high)),
                     size_whisker(m, widest),
                     class_="figure",
                 ),
@@ -38,7 +38,7 @@ def where_it_works(rows: Sequence[Measurement]) -> Markup | None:
         gap = (
             ""
             if test is None or test.value is None
-            else f"{test.value:+.2f} ({interval(test.low, test.high)})".replace("-", MINUS)
+            else f"{within(test.value, test.low, test.high, sign=True)} ({interval(test.low, test.high)})"
         )
         note = tag("span", said, class_="note") if differs else said
         body.append(
@@ -76,7 +76,7 @@ def _rival(m: Measurement) -> Markup:
     detail = details(m)
     over, auc, effect = detail.get("effect_over_leak"), detail.get("auc"), detail.get("effect")
     drawn = whisker(m.value or 0.0, m.low, m.high, start=0.0, end=1.0)
-    share = tag("div", tag("b", percent(m.value or 0.0, 1)), drawn, class_="figure")
+    share = tag("div", tag("b", f"{100 * (m.value or 0.0):.1f} %"), drawn, class_="figure")
     first = f"first in {percent(detail.get('first') or 0.0, 1)} of replicates"
     return tag(
         "tr",

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from schemas.measurements import OK, Measurement
-from stages.report.figures import count, plain
+from stages.report.figures import count, interval, within
 from stages.report.markup import Markup, tag
+from stages.report.strips import TITLES, strength_in_words
 
 COLUMNS = (
     ("frechet_distance", "Fréchet distance"),
@@ -79,25 +81,33 @@ def _path(row: Measurement) -> Markup:
         return tag("p", f"Path length: {row.message}.")
     way = "great circles" if row.detail and json.loads(row.detail)["space"] == "z" else "straight lines"
     pairs = f"mean of {count(row.n or 0)} random pairs of images on {way}, by {row.target.replace('_', ' ')}"
-    reach = f"{plain(row.low or 0)} – {plain(row.high or 0)}"
-    return tag("p", "Path length ", tag("b", plain(row.value)), f" ({reach}): {pairs}. Smaller is smoother.")
+    value = tag("b", within(row.value, row.low, row.high))
+    return tag("p", "Path length ", value, f" ({interval(row.low, row.high)}): {pairs}. Smaller is smoother.")
 
 
 def _set(name: str, found: dict[str, Measurement]) -> Markup:
     first = next(iter(found.values()))
     odd = tag("span", first.status.replace("_", " "), class_="note") if first.status != OK else None
-    against = f" against {count(json.loads(first.detail)['n_reference'])}" if first.detail else ""
-    head = tag("th", name, tag("small", f"{count(first.n or 0)}{against}"), odd, scope="row")
+    about = json.loads(first.detail) if first.detail else {}
+    against = f" against {count(about['n_reference'])}" if about else ""
+    small = [tag("small", of) for of in (_drawn(about), f"{count(first.n or 0)} pictures{against}") if of]
+    head = tag("th", about.get("code_set", name), small, odd, scope="row")
     if first.status != OK:
         return tag("tr", head, tag("td", first.message, colspan=len(COLUMNS)))
     return tag("tr", head, [_value(found[metric], title) for metric, title in COLUMNS])
 
 
+def _drawn(about: dict[str, Any]) -> str:
+    """Which codes of the set these are: `smiling, +1 σ`. Draws that are not truncated have no strength."""
+    if not about:
+        return ""
+    title, at, unit = about["title"], about["strength"], about["unit"]
+    title = TITLES.get(("sample", title), title).lower() if unit == "psi" else title
+    return title if at is None or (unit, at) == ("psi", 1) else f"{title}, {strength_in_words(at, unit)}"
+
+
 def _value(row: Measurement, title: str) -> Markup:
-    untouched = None if row.threshold is None else tag("small", f"untouched {plain(row.threshold)}")
-    # Not a fixed number of places: distances may be of any size.
-    ends = None if row.low is None or row.high is None else f"{plain(row.low)} – {plain(row.high)}"
-    reach = None if ends is None else tag("small", ends)
-    return tag(
-        "td", tag("div", tag("b", "" if row.value is None else plain(row.value)), reach, untouched), data_label=title
-    )
+    near = None if row.threshold is None else tag("small", f"untouched {within(row.threshold, row.low, row.high)}")
+    reach = interval(row.low, row.high)
+    value = tag("b", within(row.value, row.low, row.high))
+    return tag("td", tag("div", value, tag("small", reach) if reach else None, near), data_label=title)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 MINUS = "−"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+MOST_PLACES = 6
 
 
 def count(value: int) -> str:
@@ -12,9 +14,11 @@ def count(value: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    """`0.02 s`, `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    if value < 0.01:
+        return "< 0.01 s"
     if value < 10:
-        return f"{value:.1f} s"
+        return f"{value:.2f} s" if value < 0.1 else f"{value:.1f} s"
     if value < 100:
         return f"{value:.0f} s"
     if value < 3600:
@@ -34,14 +38,37 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """A figure with a real minus sign, and whole thousands written out rather than as a power of ten."""
+    """A figure with a real minus sign, whole thousands written out, and what is tinier as `2.9·10⁻⁵`."""
     text = f"{value:,.0f}" if 10**digits <= abs(value) < 1e9 else f"{value:.{digits}g}"
-    return text.replace("-", MINUS)
+    number, _, power = text.partition("e")
+    return (number + (f"·10{str(int(power)).translate(_RAISED)}" if power else "")).replace("-", MINUS)
 
 
-def interval(low: float | None, high: float | None, digits: int = 2) -> str:
-    """`1.20 – 1.61`, or nothing."""
-    return "" if low is None or high is None else f"{low:.{digits}f} – {high:.{digits}f}".replace("-", MINUS)
+def interval(low: float | None, high: float | None, places: int | None = None) -> str:
+    """`1.20 – 1.61`, or nothing. Without `places`, as many as its width asks for."""
+    if low is None or high is None:
+        return ""
+    return f"{_fixed(low, low, high, places)} – {_fixed(high, low, high, places)}"
+
+
+def within(value: float | None, low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """A value with as many places as its interval is written with; three figures where it has none."""
+    if value is None:
+        return ""
+    text = plain(value) if low is None or high is None else _fixed(value, low, high, None)
+    return f"+{text}" if sign and value > 0 else text
+
+
+def _fixed(value: float, low: float, high: float, places: int | None) -> str:
+    if places is None and high > low:
+        width, size = high - low, math.floor(math.log10(max(abs(low), abs(high))))
+        power = math.floor(math.log10(width))
+        # Two figures of a width that begins with 1 or 2, one of any other; of the larger end at least two, and 2 places.
+        places = max(0, (1 if width < 3 * 10.0**power else 0) - power, 1 - size, min(2, 2 - size))
+    if places is None or places > MOST_PLACES:
+        return plain(value)
+    text = f"{value:,.{places}f}".replace("-", MINUS)
+    return text.removeprefix(MINUS) if set(text) <= set(f"{MINUS}0.") else text
 
 
 def share(part: float, whole: float) -> float:

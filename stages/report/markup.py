@@ -30,6 +30,11 @@ def join(*children: object) -> Markup:
     return Markup("".join(_flat(child) for child in children))
 
 
+def with_code(text: str) -> Markup:
+    """Text in which what stands between backticks is code."""
+    return join(tag("code", part) if i % 2 else part for i, part in enumerate(text.split("`")))
+
+
 def data_uri(picture: Picture) -> str:
     """The picture as an address that holds it, so the page asks nothing of any server."""
     return f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}"

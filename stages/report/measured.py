@@ -11,7 +11,7 @@ from stages.report.diagnosis import diagnosis
 from stages.report.disentanglement import disentanglement
 from stages.report.evaluate import evaluate
 from stages.report.fidelity import fidelity
-from stages.report.figures import interval, plain
+from stages.report.figures import interval, plain, within
 from stages.report.markup import Markup, join, tag
 from stages.report.projection import projection
 
@@ -67,7 +67,7 @@ def numbers(rows: Sequence[Measurement]) -> Markup:
 
 
 def _cells(row: Measurement) -> list[str]:
-    value = "" if row.value is None else f"{plain(row.value)} {row.unit}".strip()
+    value = f"{within(row.value, row.low, row.high)} {row.unit}".strip()
     count = "" if row.n is None else f"{row.n:,}"
     why = row.message or (row.status.replace("_", " ") if row.status != OK else "")
     return [row.metric.replace("_", " "), row.subject, row.target, value, interval(row.low, row.high), count, why]

@@ -1,9 +1,9 @@
 """The report page: head, cards, then a section a part. A part without data is left out, in the page and in its contents."""
 
 from stages.report.charts import line_chart, stacked
-from stages.report.data import Counts, ReportData
+from stages.report.data import Counts, Measured, ReportData
 from stages.report.figures import count, rate, seconds
-from stages.report.markup import Markup, join, tag
+from stages.report.markup import Markup, join, tag, with_code
 from stages.report.measured import measured
 from stages.report.sections import directions, failures, provenance, timings
 from stages.report.shell import page
@@ -18,7 +18,7 @@ def render_report(data: ReportData) -> str:
         ("draws", "Walks and samples", [strips(t) for t in data.strips if t.kind in ("walk", "sample")]),
         ("paths", "Between images", [strips(t) for t in data.strips if t.kind == "interpolate"]),
         ("directions", "Directions", directions(data.directions) if data.directions else None),
-        *((f"measured-{m.step}", m.step.replace("_", " ").capitalize(), measured(m)) for m in data.measured),
+        *((f"measured-{m.step}", _title(m), measured(m)) for m in data.measured),
         ("training", "Training", [_boxed(line_chart(c)) for c in data.charts if any(k.points for k in c.curves)]),
         ("failures", "Failures", failures(data.failures) if data.failures else None),
         ("timings", "Timings", timings(data.timings) if data.timings else None),
@@ -31,6 +31,12 @@ def render_report(data: ReportData) -> str:
         _summary(data),
         [tag("section", tag("h2", title), content, id=key) for key, title, content in shown],
     )
+
+
+def _title(found: Measured) -> str:
+    """`Evaluate`, or `Components: pca` where the step was given a name of its own."""
+    stage = found.stage.replace("_", " ").capitalize()
+    return stage if found.step == found.stage else f"{stage}: {found.step}"
 
 
 def _header(data: ReportData, contents: list[tuple[str, str]]) -> Markup:
@@ -61,7 +67,9 @@ def _summary(data: ReportData) -> Markup:
         cells = _count_cells(data.counts) + cells
         parts = [("encoded in this run", data.counts.encoded, "good"), ("already there", data.counts.already, "idle")]
         shares = tag("div", stacked([*parts, ("failed", data.counts.failed, "bad-tone")]), class_="shares")
-    notices = tag("ul", [tag("li", text) for text in data.notices], class_="notices") if data.notices else None
+    notices = (
+        tag("ul", [tag("li", with_code(text)) for text in data.notices], class_="notices") if data.notices else None
+    )
     box = tag(
         "div", tag("div", cells, class_="cards"), shares, class_="card", style="overflow:hidden;margin-top:1.6rem"
     )

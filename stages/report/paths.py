@@ -61,7 +61,7 @@ def explained(table: StripTable) -> Markup | None:
 def found_in_words(found: Mapping[str, Any]) -> str:
     """Short: how a geodesic converged (what it costs beside the straight line), or how many tokens differ in the last frame."""
     if "changed" in found:
-        return f"{found['changed'][-1]:.0%} of the tokens changed"
+        return f"{100 * found['changed'][-1]:.0f} % of the tokens changed"
     if not found:
         return ""
     energies = f"energy {found['energy']:.3g}, straight {found['straight_energy']:.3g}"

@@ -37,7 +37,7 @@ def projection(rows: Sequence[Measurement]) -> Markup:
         if maps
         else None,
         tag("ul", left, class_="notices") if left else None,
-        tag("details", tag("summary", "What trustworthiness is"), tag("p", FORMULA), class_="more"),
+        tag("div", tag("details", tag("summary", "What trustworthiness is"), tag("p", FORMULA)), class_="card pad"),
     )
 
 
@@ -60,7 +60,7 @@ def _map(found: Measurement, detail: dict[str, Any]) -> Markup:
         ),
         _legend(detail["by"], hues) if detail["by"] else None,
         tag("p", told, class_="more"),
-        style="margin:0;min-width:0",
+        style="margin:0 auto;min-width:0;width:100%;max-width:40rem",
     )
 
 

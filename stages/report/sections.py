@@ -10,15 +10,24 @@ from stages.report.data import (
     ReportData,
     StepTiming,
 )
-from stages.report.figures import MINUS, count, interval, rate, seconds, share
+from stages.report.figures import MINUS, count, interval, percent, rate, seconds, share, within
 from stages.report.markup import Markup, image, join, tag
 from stages.report.preview import hex_lines, thumbnail
+
+SEPARATED = (
+    "Separation: how far the images with and without it lie apart along the direction, in standard deviations. AUC: how often it "
+    "ranks an image with it above one without, on images it was not fitted to; 0.5 is guessing."
+)
+RESAMPLED = (
+    "Angle to the truth: how far the direction may be off the one that endless labels would give. Stability: fitted anew to images "
+    "drawn from these with replacement, how alike it comes out, as a mean cosine; 1 is the same every time."
+)
 
 
 def directions(found: Sequence[DirectionEvidence]) -> Markup:
     """What each direction rests on: how many images, how far the classes lie apart, how well it tells unseen ones apart."""
     widest = max((d.separation_high or d.separation or 0.0 for d in found), default=0.0) or 1.0
-    level = f"{found[0].confidence:.0%}"
+    level = percent(found[0].confidence, 1)
     resampled = any(d.angle_status for d in found)
     columns = (
         "direction",
@@ -35,6 +44,7 @@ def directions(found: Sequence[DirectionEvidence]) -> Markup:
             tag("tbody", [_direction(d, widest, resampled=resampled) for d in found]),
             class_="facts",
         ),
+        tag("p", SEPARATED, " ", RESAMPLED if resampled else "", class_="more"),
         class_="card wide",
     )
 
@@ -57,8 +67,19 @@ def _direction(d: DirectionEvidence, widest: float, *, resampled: bool) -> Marku
 def _angle(d: DirectionEvidence) -> Markup:
     """How far the direction may be off, or why that cannot be told."""
     if d.angle is None and d.angle_status:
-        return tag("td", tag("span", d.angle_status.replace("_", " "), class_="note"), data_label="angle")
-    return _evidence("angle", (d.angle, d.angle_low, d.angle_high), scale=(0.0, 90.0), digits=1)
+        return tag("td", _note(d), data_label="angle")
+    odd = None if d.angle_status in (None, "ok") else _note(d)
+    ends = interval(d.stability_low, d.stability_high)
+    stable = (
+        None if d.stability is None else f"stability {within(d.stability, d.stability_low, d.stability_high)} ({ends})"
+    )
+    below = join(odd, tag("small", stable) if stable else None)
+    return _evidence("angle", (d.angle, d.angle_low, d.angle_high), scale=(0.0, 90.0), digits=1, below=below)
+
+
+def _note(d: DirectionEvidence) -> Markup:
+    said = (d.angle_status or "").replace("_", " ")
+    return tag("span", f"{said}: {d.angle_message}" if d.angle_message else said, class_="note")
 
 
 def _classes(d: DirectionEvidence) -> Markup:
@@ -72,14 +93,16 @@ def _classes(d: DirectionEvidence) -> Markup:
 Interval = tuple[float | None, float | None, float | None]
 
 
-def _evidence(label: str, figure: Interval, *, scale: tuple[float, float], digits: int) -> Markup:
+def _evidence(
+    label: str, figure: Interval, *, scale: tuple[float, float], digits: int, below: Markup | None = None
+) -> Markup:
     """(value, low, high) as a number, a bar on `scale` and the interval in figures."""
     value, low, high = figure
     if value is None:
         return tag("td", "–", data_label=label)
     bar_of = whisker(value, low, high, start=scale[0], end=scale[1])
     drawn = tag("div", tag("b", f"{value:.{digits}f}".replace("-", MINUS)), bar_of, class_="figure")
-    return tag("td", tag("div", drawn, tag("small", interval(low, high, digits))), data_label=label)
+    return tag("td", tag("div", drawn, tag("small", interval(low, high, digits)), below), data_label=label)
 
 
 def failures(groups: Sequence[FailureGroup]) -> Markup:

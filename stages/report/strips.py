@@ -125,9 +125,32 @@ def _amount(strength: float, operation: dict[str, Any]) -> str:
     return _quantile(strength) if operation.get("unit") == "quantile" else signed(strength)
 
 
+def strength_in_words(strength: float, unit: str) -> str:
+    """Which code of a strip: `+1 σ`, `quantile .05`, `ψ .7`, `step 10`, `.5 of the way`."""
+    match unit:
+        case "quantile":
+            return _quantile(strength)
+        case "psi":
+            return f"ψ {_share(strength)}"
+        case "step" | "mean":
+            return f"{unit} {plain(strength)}"
+        case "t" | "part":
+            return f"{_share(strength)} of the {'way' if unit == 't' else 'edit'}"
+        case "sigma":
+            return f"{signed(strength)} σ"
+        case "latent":
+            return f"{signed(strength)} in latent units"
+        case _:
+            return f"{signed(strength)} in its score" if unit == "effect" else f"{signed(strength)} {unit}".rstrip()
+
+
 def _quantile(share: float) -> str:
     """`quantile .05`"""
-    return f"quantile {plain(share).removeprefix('0')}"
+    return f"quantile {_share(share)}"
+
+
+def _share(share: float) -> str:
+    return plain(share).removeprefix("0") if 0 < share < 1 else plain(share)
 
 
 def _analogy(table: StripTable, operation: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ class Sketched:
         if not self.rest:
             return ""
         k, held = self.frame.basis.shape[1], float(np.trace(self.inside)) / self.trace
-        return f" on a sketch of {k} directions with {held:.1%} of the variance"
+        return f" on a sketch of {k} directions with {100 * held:.1f} % of the variance"
 
     @cached_property
     def spectrum(self) -> tuple[Floats, Floats]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from schemas.measurements import Measurement
+from stages.code_sets.codes import UNSIGNED
 from stages.moments import Floats, Moments
 from stages.scores.coverage import coverage_of
 from stages.scores.coverage_without import SHARES
@@ -117,5 +118,8 @@ def _measurements(
 
 
 def _subject(name: SetName) -> str:
-    at = "" if name.strength is None else f" {name.strength:+g} {name.unit}".rstrip()
-    return f"{name.code_set}/{name.title}{at}"
+    """`traverse/smiling +1 sigma`, `traverse/smiling quantile 0.05`: no sign where zero is no middle."""
+    if name.strength is None:
+        return f"{name.code_set}/{name.title}"
+    at = f"{name.unit} {name.strength:g}" if name.unit in UNSIGNED else f"{name.strength:+g} {name.unit}"
+    return f"{name.code_set}/{name.title} {at}".rstrip()

@@ -46,7 +46,7 @@ def test_every_row_gets_its_pca_and_the_sample_its_map(tmp_path: Path) -> None:
     assert set(found) == {"pca", "tsne"}
     assert all(0 < found[m]["value"] <= 1 and found[m]["n"] == 20 for m in found)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<circle") == 2 * 20 and "bright: True" in page and "trustworthiness" in page
+    assert page.count("<circle") == 2 * 20 and "bright: true" in page and "trustworthiness" in page
     # Once more: the same numbers in the same columns.
     before = rows.select(["id", "project_pca_1", "project_tsne_1"])
     run(tmp_path, step)

@@ -32,12 +32,13 @@ from stages.report.data import (
     Strip,
     StripTable,
 )
-from stages.report.figures import plain, rate, seconds, signed, ticks
+from stages.report.figures import interval, plain, rate, seconds, signed, ticks, within
 from stages.report.gallery import gallery
 from stages.report.markup import Markup, join, tag
 from stages.report.page import render_report
 from stages.report.preview import MAX_PIXELS, hex_lines, thumbnail
-from stages.report.strips import strips
+from stages.report.sections import directions
+from stages.report.strips import strength_in_words, strips
 
 EVIL = "<script>alert('x')</script>\"onload=\"alert(1)&<img src=https://evil.example/x.png>"
 VOID = {"meta", "img", "br"}
@@ -250,8 +251,60 @@ def test_ticks_are_few_round_and_cover_the_range(low, span):
 def test_numbers_read_well():
     assert [seconds(s) for s in (0.42, 12.3, 200, 7500)] == ["0.4 s", "12 s", "3 min 20 s", "2 h 05 min"]
     assert [signed(v) for v in (-3, 0, 1.5)] == ["−3", "0", "+1.5"]
-    assert [plain(v) for v in (1234.5, -0.125, 12e9)] == ["1,234", "−0.125", "1.2e+10"]
+    assert [seconds(s) for s in (0.004, 0.042)] == ["< 0.01 s", "0.04 s"]
+    assert [plain(v) for v in (1234.5, -0.125, 12e9, -2.88e-5)] == ["1,234", "−0.125", "1.2·10¹⁰", "−2.88·10⁻⁵"]
     assert [rate(v) for v in (1675.2, 2.345)] == ["1,675", "2.3"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "shown", "ends"),
+    [
+        (0.99757, 0.99736, 0.99778, "0.9976", "0.9974 – 0.9978"),
+        (0.7831, 0.714, 0.882, "0.78", "0.71 – 0.88"),
+        (-0.0272, -0.0313, -0.0230, "−0.027", "−0.031 – −0.023"),
+        (124.314, 123.901, 124.709, "124.3", "123.9 – 124.7"),
+        (1.0, 0.972, 1.0, "1.000", "0.972 – 1.000"),
+        (14.04, 9.44, 21.41, "14.0", "9.4 – 21.4"),
+        (0.0251, 0.0026, 0.0476, "0.025", "0.003 – 0.048"),
+        (-0.02, -0.19, 0.16, "−0.02", "−0.19 – 0.16"),
+        (0.17, -0.001, 0.34, "0.17", "0.00 – 0.34"),
+        (32.0, 32.0, 32.0, "32", "32 – 32"),
+        (12345.6, 11000.0, 13000.0, "12,346", "11,000 – 13,000"),
+        (0.5, None, None, "0.5", ""),
+        (None, None, None, "", ""),
+    ],
+)
+def test_a_value_has_the_places_of_its_interval(value, low, high, shown, ends):
+    assert (within(value, low, high), interval(low, high)) == (shown, ends)
+
+
+@pytest.mark.parametrize(
+    ("strength", "unit", "shown"),
+    [
+        (0.05, "quantile", "quantile .05"),
+        (-1, "sigma", "−1 σ"),
+        (0.7, "psi", "ψ .7"),
+        (10, "step", "step 10"),
+        (0.25, "t", ".25 of the way"),
+        (1, "part", "1 of the edit"),
+        (2, "effect", "+2 in its score"),
+    ],
+)
+def test_a_strength_is_named_alike_on_every_page(strength, unit, shown):
+    assert strength_in_words(strength, unit) == shown
+
+
+def test_a_resampled_direction_says_how_stable_it_is_and_why_its_angle_is_wide():
+    """And what the words mean, on the page; without resampling neither is spoken of."""
+    told = {"angle": 61.0, "angle_low": 30.0, "angle_high": 104.0, "angle_status": "undetermined"}
+    why = {"angle_message": "label more rows", "stability": 0.61, "stability_low": 0.31, "stability_high": 0.84}
+    page = directions([DirectionEvidence("smiling", "ols", "ok", **told, **why)])
+    assert (
+        "undetermined: label more rows" in page
+        and "stability 0.61 (0.31 – 0.84)" in page
+        and "Stability: fitted anew" in page
+    )
+    assert "tability" not in directions([DirectionEvidence("smiling", "ols", "ok")])
 
 
 class TestPreviews:
