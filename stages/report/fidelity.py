@@ -89,7 +89,7 @@ def _set(name: str, found: dict[str, Measurement]) -> Markup:
     first = next(iter(found.values()))
     odd = tag("span", first.status.replace("_", " "), class_="note") if first.status != OK else None
     about = json.loads(first.detail) if first.detail else {}
-    against = f" against {count(about['n_reference'])}" if about else ""
+    against = f" against {count(about['n_reference'])}" if "n_reference" in about else ""
     small = [tag("small", of) for of in (_drawn(about), f"{count(first.n or 0)} pictures{against}") if of]
     head = tag("th", about.get("code_set", name), small, odd, scope="row")
     if first.status != OK:
@@ -102,7 +102,7 @@ def _drawn(about: dict[str, Any]) -> str:
     if not about:
         return ""
     title, at, unit = about["title"], about["strength"], about["unit"]
-    title = TITLES.get(("sample", title), title).lower() if unit == "psi" else title
+    title = TITLES.get(("sample", title), title).replace("Draws", "draws") if unit == "psi" else title
     return title if at is None or (unit, at) == ("psi", 1) else f"{title}, {strength_in_words(at, unit)}"
 
 

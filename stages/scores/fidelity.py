@@ -46,10 +46,8 @@ def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, ext
             message = (
                 f"{few} pictures in a set or in a half of the reconstructions; more than {neighbours + 1} are needed"
             )
-            n = sets[name].moments.n
-            yield Measurement(
-                "frechet_distance", subject=subject, target=extractor, n=n, status=TOO_FEW, message=message
-            )
+            about = Measurement("frechet_distance", None, subject, extractor, n=sets[name].moments.n)
+            yield replace(about, status=TOO_FEW, message=message, detail=json.dumps(asdict(name)))
             continue
         n = min(sets[name].moments.n, like.moments.n)
         found, floor = (_scored(reference, one, n, neighbours) for one in (sets[name], like))
