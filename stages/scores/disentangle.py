@@ -30,6 +30,8 @@ from stages.scores.modularity import modularity
 from stages.scores.null import Null, Order, orders_of, permutation_nulls
 from stages.scores.sap import accuracies, sap, sap_continuous
 
+FEWEST = 60
+"""Rows of a sample: two thirds of them train, and the others must be 20."""
 SHOWN_DIMENSIONS = 24
 """Dimensions whose information with the factors is kept for the heat map: those that know most of some factor."""
 
@@ -96,19 +98,27 @@ def measure_disentanglement(
         if factor.name not in usable:
             yield Measurement("information", target=factor.name, n=int(factor.known.sum()), status=str(factor.status))
     train, test = train.of(usable), test.of(usable)
+    if not usable or not len(train):  # of one row nothing is left to train on, and no histogram can be made of none
+        for name in step.scores:
+            yield _missing(name, rows, train, "no label varies in the sample" if len(train) else _few(rows))
+        return
     bins = histogram_bins(train.codes, bins=step.bins)
-    if usable and len(train):
-        yield from _of_factors(train, information(bins, train.levels), step.bins)
+    yield from _of_factors(train, information(bins, train.levels), step.bins)
     for name in step.scores:
         try:
-            if min(len(train), len(test)) < 20:
-                raise _NotApplicable(f"{len(rows)} rows with finite latents; at least 60 are needed")
-            if not usable:
-                raise _NotApplicable("no label varies in the sample")
+            _needs(min(len(train), len(test)) >= 20, _few(rows))
             yield from _against_null(_score(name, step, train, test, bins), train, test)
         except _NotApplicable as reason:
-            status = ScoreStatus.NOT_APPLICABLE if len(rows) >= 60 else ScoreStatus.TOO_FEW
-            yield Measurement(name, n=len(train), status=str(status), message=str(reason))
+            yield _missing(name, rows, train, str(reason))
+
+
+def _missing(name: str, rows: Rows, train: Rows, reason: str) -> Measurement:
+    status = ScoreStatus.NOT_APPLICABLE if len(rows) >= FEWEST else ScoreStatus.TOO_FEW
+    return Measurement(name, n=len(train), status=str(status), message=reason if len(rows) >= FEWEST else _few(rows))
+
+
+def _few(rows: Rows) -> str:
+    return f"{len(rows)} rows with finite latents; at least {FEWEST} are needed"
 
 
 def _score(name: str, step: DisentanglementStep, train: Rows, test: Rows, bins: Levels) -> _Score:

@@ -135,6 +135,11 @@ def test_what_the_data_cannot_give_is_said() -> None:
     assert "no factor has an order" in shapes["sap_continuous"].message
     few = by_metric(measured(codes[:50], {k: v[:50] for k, v in labels.items()}, scores=("mig",)))
     assert (few["mig"].status, few["mig"].message) == ("too_few", "50 rows with finite latents; at least 60 are needed")
+    for n in (1, 2):  # of one row nothing is left to train on
+        scarce = by_metric(measured(*sample("identity", n), scores=QUICK))
+        told = {(m.value, m.status, m.message) for m in scarce.values()}
+        assert set(scarce) == set(QUICK)
+        assert told == {(None, "too_few", f"{n} rows with finite latents; at least 60 are needed")}
     flat = measured(codes, {"size": [3] * 1000}, scores=("mig",))
     assert [m.status for m in flat] == ["constant", "not_applicable"]
 
