@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from pipeline.checks.named_rows import check_filters_leave_rows, check_named_rows
 from pipeline.checks.steps import check_steps
 from pipeline.codec import CodecRef, weights_exist, weights_url
 from pipeline.ledger import Status
@@ -74,6 +75,8 @@ def make_plan(job: Job, *, retry_failures: bool = False) -> Plan:
         listing = list_source(job.source, latents=latents, failures=failures)
     known = _labels(listing, latents)
     problems += check_steps(job, codec, known, store, has_rows=listing is not None or latents is not None)
+    problems += check_named_rows(job, listing, latents)
+    problems += check_filters_leave_rows(job, listing, latents, retry_failures=retry_failures)
     if problems:
         raise JobError(problems)
     lines = tuple(

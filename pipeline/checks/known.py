@@ -12,7 +12,7 @@ from schemas.job import Job, did_you_mean
 
 @dataclass
 class Known:
-    """What is known while planning. `stored`: directions of the dataset, name → fingerprints of the codecs they are for.
+    """What is known while planning. `stored`: directions of the dataset, name → fingerprint of the codec → status.
 
     `directions`: names a step may use: those of this codec, and those that steps above will have made.
     """
@@ -22,7 +22,7 @@ class Known:
     labels: dict[str, Any]
     store: Store | None
     has_rows: bool
-    stored: dict[str, set[str]] = field(default_factory=dict)
+    stored: dict[str, dict[str, str]] = field(default_factory=dict)
     directions: set[str] = field(default_factory=set)
 
 
@@ -38,7 +38,10 @@ def check_directions(names: Iterable[str], at: str, known: Known) -> Iterator[Pr
     for name in names:
         if name in known.directions or name.split("=")[0] in known.directions:
             continue
-        if name in known.stored and known.codec is not None:
+        status = known.stored.get(name, {}).get(known.codec.fingerprint) if known.codec else None
+        if status is not None:
+            yield Problem(at, name, f"its fit ended as `{status}`.", "see `latentmill directions`, or name another one")
+        elif name in known.stored and known.codec is not None:
             other = sorted(known.stored[name])[0][:16]
             here = known.codec.fingerprint[:16]
             reason = f"was fitted for codec {other}; this job's codec is {here}. Spaces never mix."

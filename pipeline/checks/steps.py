@@ -45,7 +45,8 @@ def check_steps(
 ) -> Iterator[Problem]:
     """Every problem of every step."""
     known = Known(job, codec, labels, store, has_rows, stored=_stored_directions(job, store))
-    known.directions = {n for n, prints in known.stored.items() if codec is not None and codec.fingerprint in prints}
+    if codec is not None:
+        known.directions = {n for n, found in known.stored.items() if found.get(codec.fingerprint) == "ok"}
     filters = Filters(_latents(known), codec.latent if codec else None, labels)
     for i, step in enumerate(job.steps):
         at = f"steps.{i} ({step.stage})"
@@ -132,10 +133,10 @@ def _latents(known: Known) -> Table | None:
     return table if table.exists() else None
 
 
-def _stored_directions(job: Job, store: Store | None) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+def _stored_directions(job: Job, store: Store | None) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
     if store is not None and store.directions().exists():
-        for batch in store.directions().scan(["name", "fingerprint"], where=f"dataset = '{job.dataset}'"):
+        for batch in store.directions().scan(["name", "fingerprint", "status"], where=f"dataset = '{job.dataset}'"):
             for row in batch.to_pylist():
-                found.setdefault(row["name"], set()).add(row["fingerprint"])
+                found.setdefault(row["name"], {})[row["fingerprint"]] = row["status"]
     return found
