@@ -16,6 +16,7 @@ from pipeline.versions import library_versions
 from schemas.codec import CodecSpec, LatentSpec, LinearCodec, PatchesCodec
 from schemas.errors import JobError, SpaceMismatch
 from schemas.identity import canonical_json
+from stages.codecs.abilities import Abilities
 from stages.codecs.factory import codec_fingerprint, describe, open_codec
 from stages.codecs.weights import CONFIG_FILE, TENSOR_FILE, Weights
 from stages.stage import MapStage
@@ -66,6 +67,8 @@ class CodecRef:
     latent: LatentSpec
     has_logvar: bool
     allow_code: bool = False
+    can: Abilities | None = None
+    """What it can do; None where only the built codec knows."""
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)  # a custom codec's options are a dictionary, which has no hash
@@ -76,7 +79,7 @@ class CodecRef:
         weights = load_weights(spec)
         known = describe(spec, weights, allow_code=allow_code)
         identity = codec_fingerprint(spec, weights, allow_code=allow_code)
-        return cls(spec, identity, known.latent, known.logvar, allow_code)
+        return cls(spec, identity, known.latent, known.logvar, allow_code, known.can)
 
     def load(self) -> Weights | None:
         """The weights, checked against the fingerprint. Raises SpaceMismatch when they changed since the plan."""

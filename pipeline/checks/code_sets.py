@@ -35,7 +35,7 @@ def check_edit(step: EditStep, at: str, known: Known) -> Iterator[Problem]:
 
 def check_walk(step: WalkStep, at: str, known: Known) -> Iterator[Problem]:
     if step.start == "prior":
-        yield from check_prior("prior", f"{at}.start", known)
+        yield from check_prior("prior", f"{at}.start", known, fix="use start: rows")
     if step.method == "pcn":
         yield from check_prior(step.around, f"{at}.around", known)
         if known.codec and known.codec.latent.prior == "none" and step.around != "prior":

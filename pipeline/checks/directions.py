@@ -15,7 +15,8 @@ def check_fit(step: FitStep, at: str, known: Known) -> Iterator[Problem]:
     if not wanted:
         yield Problem(f"{at}.attributes", None, "the source has no labels.", "give source.labels")
     named = {*wanted, *(step.controls or ())}
-    yield from check_labels((*wanted, *(step.controls or ())), f"{at}.attributes", known)
+    yield from check_labels(wanted, f"{at}.attributes", known)
+    yield from check_labels(step.controls or (), f"{at}.controls", known)
     if wanted and named <= known.labels.keys():
         from stages.directions.checks import check_fit  # loads torch: only for jobs that fit
 
@@ -38,9 +39,12 @@ def check_compare(step: CompareStep, at: str, known: Known) -> Iterator[Problem]
         both = f"{known.codec.latent.dim} + {other.latent.dim}"
         reason = f"latents of {both} numbers; together at most {MAX_COMPARED} can be held against each other."
         yield Problem(f"{at}.fingerprint", other.fingerprint[:16], reason, "compare codecs with smaller latents")
-    theirs = {name for name, prints in known.stored.items() if other.fingerprint in prints}
+    statuses = {n: found[other.fingerprint] for n, found in known.stored.items() if other.fingerprint in found}
+    theirs = {name for name, status in statuses.items() if status == "ok"}
     for name in () if step.directions == "all" else step.directions:
-        if name not in theirs:
+        if name in statuses and name not in theirs:
+            yield Problem(f"{at}.directions", name, f"its fit ended as `{statuses[name]}`.", "name another one")
+        elif name not in theirs:
             reason = f"codec {other.fingerprint[:16]} has no such direction."
             yield Problem(f"{at}.directions", name, reason, did_you_mean(name, theirs))
     wanted = theirs if step.directions == "all" else step.directions

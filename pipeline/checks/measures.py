@@ -11,7 +11,8 @@ from schemas.steps import CODE_SETS, DisentanglementStep, EvaluateStep, Fidelity
 def check_evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Problem]:
     yield from check_directions(step.directions, f"{at}.directions", known)
     yield from _features(step, at, known)
-    yield from check_labels([*step.slices, *([step.group] if step.group else [])], at, known)
+    yield from check_labels(step.slices, f"{at}.slices", known)
+    yield from check_labels([step.group] if step.group else [], f"{at}.group", known)
     for name in step.slices:
         if known.labels.get(name) in ("int", "float"):
             fix = "declare it bool or category in source.labels.types, or slice by another label"
@@ -29,6 +30,9 @@ def check_evaluate(step: EvaluateStep, at: str, known: Known) -> Iterator[Proble
         return
     yield from check_labels([name.split("=")[0] for name in step.attributes or ()], f"{at}.attributes", known)
     for name in step.attributes or ():
+        if known.labels.get(name) == "category":
+            fix = f"name one value, such as `{name}=VALUE`"
+            yield Problem(f"{at}.attributes", name, "is a category, and a score is of one value of it.", fix)
         if step.readout == "logistic" and known.labels.get(name) in ("int", "float"):
             fix = "use readout: ols, or declare it bool or category in source.labels.types"
             yield Problem(f"{at}.attributes", name, f"logistic needs classes, and this is {known.labels[name]}.", fix)

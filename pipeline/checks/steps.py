@@ -7,6 +7,7 @@ A check yields problems; it raises nothing and touches nothing. Steps are checke
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.checks.abilities import check_abilities
 from pipeline.checks.code_sets import check_edit, check_interpolate, check_prior, check_sample, check_trust, check_walk
 from pipeline.checks.directions import check_compare, check_fit
 from pipeline.checks.known import Known, check_coordinates, check_directions, check_labels
@@ -62,6 +63,8 @@ def _check(step: Step, at: str, known: Known) -> Iterator[Problem]:
     if known.codec is not None and (problems := list(discrete_problems(step, known.codec.latent, at=at))):
         yield from problems
         return
+    if known.codec is not None:
+        yield from check_abilities(step, at, known.codec.can)
     match step:
         case EncodeStep():
             yield from _encode(step, known)
@@ -119,11 +122,15 @@ def _encode(step: EncodeStep, known: Known) -> Iterator[Problem]:
         yield Problem(f"{step.name}.latent_dtype", step.latent_dtype, f"the table holds {held}.", fix)
     stored = label_types(schema.field("labels").type) if "labels" in schema.names else {}
     if stored != known.labels:
-        changed = sorted({name for name, _ in set(stored.items()) ^ set(known.labels.items())})
+        changed = {name for name, _ in set(stored.items()) ^ set(known.labels.items())}
+        told = "; ".join(
+            f"{n}: {stored.get(n, 'none')} there, {known.labels.get(n, 'none')} here" for n in sorted(changed)
+        )
         fix = (
             "keep the label columns and types as they were (labels.columns, labels.types), or use another dataset name"
         )
-        yield Problem("source.labels", ", ".join(changed), "these labels are not those of the table.", fix)
+        reason = f"these labels are not those of the table ({told})."
+        yield Problem("source.labels", ", ".join(sorted(changed)), reason, fix)
 
 
 def _latents(known: Known) -> Table | None:

@@ -5,14 +5,15 @@ A codec that cannot encode, decode, decode with gradients or sample says so thro
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from schemas.codec import LatentSpec
+from stages.codecs.abilities import Ability
 
-Ability = Literal["encode", "decode", "gradient", "layers", "sample", "codes"]
+__all__ = ["Ability", "Codec", "DiscreteCodec", "Encoded", "LayeredCodec"]
 
 
 @dataclass(frozen=True, slots=True)

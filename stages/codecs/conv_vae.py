@@ -17,7 +17,8 @@ from torch import nn
 
 from schemas.codec import ConvVAECodec
 from schemas.errors import JobError
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.abilities import AUTOENCODER, VARIATIONAL
+from stages.codecs.base import Encoded
 from stages.codecs.conv_config import ConvVAEConfig, parse_config
 from stages.codecs.conv_network import ConvNetwork
 from stages.codecs.pictures import to_uint8
@@ -34,8 +35,7 @@ class ConvVAE:
         config = parse_config(weights.config)
         self.picture = config.picture
         self.latent = config.latent
-        abilities: tuple[Ability, ...] = ("encode", "decode", "gradient", "layers", "sample")
-        self.can = frozenset(abilities if config.variant == "vae" else abilities[:4])
+        self.can = VARIATIONAL if config.variant == "vae" else AUTOENCODER
         self._dtype = _DTYPES[spec.precision]
         self._memory = torch.channels_last if spec.channels_last else torch.contiguous_format
         self._device = device

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from schemas.codec import CodecSpec, ConvVAECodec, CustomCodec, LatentSpec, LinearCodec, PatchesCodec, SphereCodec
 from schemas.errors import JobError, Problem
 from schemas.identity import fingerprint
+from stages.codecs.abilities import AUTOENCODER, DISCRETE, EXACT, VARIATIONAL, Abilities
 from stages.codecs.conv_config import parse_config
 from stages.codecs.weights import CONFIG_FILE, TENSOR_FILE, Weights
 from stages.entry import import_entry
@@ -23,12 +24,13 @@ class Description:
     """What is known of a codec without building it.
 
     `config` is what changes its numbers beside weights and the fields every codec has. `revision` grows when our code
-    for a family changes its numbers.
+    for a family changes its numbers. `can` is None where only the built codec knows.
     """
 
     latent: LatentSpec
     logvar: bool
     config: dict[str, Any]
+    can: Abilities | None
     revision: int = 1
 
 
@@ -68,22 +70,22 @@ def describe(spec: CodecSpec, weights: Weights | None = None, *, allow_code: boo
             _closed_form(spec)
             latent = LatentSpec(shape=(spec.dim,), space="z")
             if spec.weights is None and weights is None:
-                return Description(latent, logvar=False, config={"dim": spec.dim, "seed": spec.seed})
+                return Description(latent, logvar=False, config={"dim": spec.dim, "seed": spec.seed}, can=EXACT)
             _fits_linear(spec, _needed(weights, spec))
             # With weights of its own the seed changes nothing, so it is no part of the identity.
-            return Description(latent, logvar=False, config={"dim": spec.dim})
+            return Description(latent, logvar=False, config={"dim": spec.dim}, can=EXACT)
         case SphereCodec():
             _closed_form(spec)
             latent = LatentSpec(shape=(spec.dim,), space="z")
-            return Description(latent, logvar=False, config={"dim": spec.dim, "seed": spec.seed})
+            return Description(latent, logvar=False, config={"dim": spec.dim, "seed": spec.seed}, can=EXACT)
         case PatchesCodec():
             _exact(spec, _patch_problems(spec))
             config = {"codes": spec.codes, "patch": spec.patch}
             if not spec.own_codebook:
-                return Description(spec.latent, logvar=False, config=config | {"seed": spec.seed})
+                return Description(spec.latent, logvar=False, config=config | {"seed": spec.seed}, can=DISCRETE)
             side = spec.patch
             _fits(spec, _needed(weights, spec), {"codebook": (spec.codes, side, side, 3)})
-            return Description(spec.latent, logvar=False, config=config)
+            return Description(spec.latent, logvar=False, config=config, can=DISCRETE)
         case ConvVAECodec():
             parsed = parse_config(_needed(weights, spec).config)
             if parsed.picture != spec.preprocess.size:
@@ -97,10 +99,15 @@ def describe(spec: CodecSpec, weights: Weights | None = None, *, allow_code: boo
                 parsed.latent,
                 logvar=parsed.variant == "vae",
                 config=parsed.model_dump(exclude={"weights_sha256"}),
+                can=VARIATIONAL if parsed.variant == "vae" else AUTOENCODER,
             )
         case CustomCodec():
-            latent = _custom_class(spec, allow_code=allow_code).latent_of(spec)
-            return Description(latent, logvar=False, config={"entry": spec.entry, "options": spec.options})
+            own = _custom_class(spec, allow_code=allow_code)
+            can = getattr(own, "can", None)  # a property says nothing before the codec is built
+            can = frozenset(can) if isinstance(can, (frozenset, set)) else None
+            return Description(
+                own.latent_of(spec), logvar=False, config={"entry": spec.entry, "options": spec.options}, can=can
+            )
         case _:
             assert_never(spec)
 

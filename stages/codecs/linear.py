@@ -11,7 +11,8 @@ from safetensors.torch import load
 
 from schemas.codec import LatentSpec, LinearCodec
 from schemas.errors import JobError
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.abilities import EXACT, Abilities
+from stages.codecs.base import Encoded
 from stages.codecs.basis import FixedPointBasis, orthonormal_rows
 from stages.codecs.pictures import to_uint8
 from stages.codecs.weights import TENSOR_FILE, Weights
@@ -22,7 +23,7 @@ _ORTHONORMAL_TOLERANCE = 1e-4
 class Linear:
     """z = A(x − μ), float32, exact. It encodes and decodes; it has no prior."""
 
-    can: frozenset[Ability] = frozenset({"encode", "decode", "gradient"})
+    can: Abilities = EXACT
 
     def __init__(self, spec: LinearCodec, weights: Weights | None = None, *, device: str = "cpu") -> None:
         self.picture = spec.preprocess.size

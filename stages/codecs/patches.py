@@ -13,7 +13,8 @@ from safetensors.torch import load
 
 from schemas.codec import PatchesCodec
 from schemas.errors import JobError
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.abilities import DISCRETE, Abilities
+from stages.codecs.base import Encoded
 from stages.codecs.weights import TENSOR_FILE, Weights
 
 FRACTION_BITS = 16
@@ -27,7 +28,7 @@ _STEPS = np.array([3518319155, 2882110345, 2360945575], np.uint64)
 class Patches:
     """Patches ↔ the nearest of K entries. It encodes, decodes and has codes; it has no prior."""
 
-    can: frozenset[Ability] = frozenset({"encode", "decode", "codes"})
+    can: Abilities = DISCRETE
 
     def __init__(self, spec: PatchesCodec, weights: Weights | None = None, *, device: str = "cpu") -> None:
         self.picture = spec.preprocess.size

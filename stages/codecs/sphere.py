@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from schemas.codec import LatentSpec, SphereCodec
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.abilities import EXACT, Abilities
+from stages.codecs.base import Encoded
 from stages.codecs.basis import FixedPointBasis, orthonormal_rows
 from stages.codecs.pictures import to_uint8
 
@@ -21,7 +22,7 @@ from stages.codecs.pictures import to_uint8
 class Sphere:
     """Pictures on a d-sphere of radius `radius` (in pixels/255). It encodes and decodes; it has no prior."""
 
-    can: frozenset[Ability] = frozenset({"encode", "decode", "gradient"})
+    can: Abilities = EXACT
 
     def __init__(self, spec: SphereCodec, *, device: str = "cpu") -> None:
         self.picture = spec.preprocess.size

@@ -142,7 +142,7 @@ def test_an_index_is_measured_on_rows_that_can_be_asked_for(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"stage": "interpolate", "pairs": "nearest", "where": "width > 9999"}, "too few rows are left"),
+        ({"stage": "interpolate", "pairs": "nearest", "where": "width > 9999"}, "no row is left"),
         ({"stage": "interpolate", "limit": 1}, "made of 2 different images"),
         ({"stage": "analogy", "limit": 2}, "made of 3 different images"),
         ({"stage": "traverse", "directions": ["bright"], "where": "width > 9999"}, "no row is left"),

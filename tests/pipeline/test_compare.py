@@ -159,7 +159,7 @@ def test_a_turned_codec_s_cosines_are_one(folder: Path, tmp_path: Path, old: str
         ({"codec": {**OLD, "dim": 5}}, "codec", "no latents"),
         ({"codec": OLD, "directions": ["brihgt"]}, "directions", "no such direction"),
         ({"codec": {**OLD, "dim": 6}}, "codec", "own codec"),
-        ({"codec": OLD, "where": "width > 9999"}, "where", "no row is left to compare"),
+        ({"codec": OLD, "where": "width > 9999"}, "where", "no row is left"),
     ],
 )
 def test_bad_jobs_name_field_and_fix(
