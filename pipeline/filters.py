@@ -50,9 +50,7 @@ def written_by(step: Step) -> tuple[str, ...]:
 
             return all_names(str(step.name), step.methods)
         case CompareStep():
-            from pipeline.steps.compare import cosine_name
-
-            return (cosine_name(step),)
+            return (step.cosine_column,)
         case _:
             return ()
 

@@ -17,6 +17,7 @@ from pipeline.codec import weights_url
 from pipeline.context import Context
 from pipeline.measurements import FIGURE, RESAMPLED, named, read_measurements, resampled_fits
 from pipeline.store.table import Table
+from pipeline.summary_line import summary_line
 from pipeline.thumbnails import picture_of
 from schemas.steps import CodeSetStep, ComponentEstimator
 from schemas.tables import directions_schema
@@ -208,8 +209,6 @@ def _loss(ctx: Context) -> Iterator[LineChart]:
 
 
 def _timings(summary: dict[str, dict[str, Any]]) -> Iterator[StepTiming]:
-    from pipeline.show import summary_line
-
     for name, counts in summary.items():
         rows = counts.get("encoded") if counts["stage"] == "encode" else counts.get("rows")
         yield StepTiming(name, counts["stage"], counts["seconds"], rows, summary_line(counts))

@@ -18,7 +18,6 @@ from pipeline import artifacts
 from pipeline.context import Context
 from pipeline.executors.base import Executor
 from pipeline.joined import JoinedSplits
-from pipeline.steps.compare import cosine_name
 from pipeline.store.column_spill import ColumnSpill
 from pipeline.store.splits import ADDRESS
 from schemas.errors import JobError
@@ -69,7 +68,7 @@ class CosineColumn:
     urls: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        name, schema = cosine_name(self.step), self.ctx.latents.schema
+        name, schema = self.step.cosine_column, self.ctx.latents.schema
         if name in schema.names and not is_computed(schema.field(name)):
             raise JobError.one(f"{self.step.name}.name", name, "the table has such a column.", "use another name")
 
@@ -78,7 +77,7 @@ class CosineColumn:
         if not isinstance(stage, RowCosines):
             return executor.reduce(splits, stage)
         folder, options = self.ctx.work_url(f"{self.step.name}-cosines"), tuple(self.ctx.file_options.items())
-        written = executor.reduce(splits, Writing(stage, folder, options, cosine_name(self.step)))
+        written = executor.reduce(splits, Writing(stage, folder, options, self.step.cosine_column))
         self.urls = written.urls
         return written.cosines
 
@@ -87,10 +86,10 @@ class CosineColumn:
 
         What an earlier comparison wrote goes, also where this one came to no alignment.
         """
-        again = cosine_name(self.step) in self.ctx.latents.schema.names
+        again = self.step.cosine_column in self.ctx.latents.schema.names
         if not (self.urls or again):
             return
-        ctx, column = self.ctx, computed_field(cosine_name(self.step), pa.float32(), by="compare")
+        ctx, column = self.ctx, computed_field(self.step.cosine_column, pa.float32(), by="compare")
         ctx.latents.fence(ctx.lease.token)
         ctx.latents.clean_orphans(timedelta(0), token=ctx.lease.token)
         placed: list[npt.NDArray[np.uint64]] = []

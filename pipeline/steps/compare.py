@@ -86,7 +86,7 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
         status=found.status,
         message=found.message,
     )
-    said = f"each image's own: column {cosine_name(step)}" if column.urls else ""
+    said = f"each image's own: column {step.cosine_column}" if column.urls else ""
     listed = [replace(m, message=said) if m.metric == "row_cosine" else m for m in found.measurements]
     store_measurements(step, ctx, [about, *listed, *measured], version=version)
     ctx.progress(step, computed=pairs.rows, committed=pairs.rows, failed=0, total=pairs.rows)
@@ -100,7 +100,7 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
         "message": found.message,
         "ported": carried,
         "refused": len(directions) - carried,
-        "columns": [cosine_name(step)] if column.urls else [],
+        "columns": [step.cosine_column] if column.urls else [],
     }
 
 
@@ -125,11 +125,6 @@ def other_codec(step: CompareStep, store: Store, job: Job, *, here: CodecRef) ->
         raise JobError.one(at, value, "is this job's own codec.", "name the other one")
     schema = store.latents(job.dataset, found[0]).schema
     return OtherCodec(found[0], latent_spec(schema.field("latent")))
-
-
-def cosine_name(step: CompareStep) -> str:
-    """The column of row cosines: `compare_cosine`, or by the step's own name."""
-    return f"{step.name}_cosine"
 
 
 def ported_name(step: CompareStep, name: str) -> str:

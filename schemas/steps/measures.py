@@ -172,6 +172,11 @@ class CompareStep(SelectionStep):
             )
         return self
 
+    @property
+    def cosine_column(self) -> str:
+        """The column of row cosines: `compare_cosine`, or by the step's own name."""
+        return f"{self.name}_cosine"
+
 
 class FidelityStep(SelectionStep):
     """Whether pictures of code sets look like reconstructions: Fréchet and kernel distance, precision, recall, coverage."""

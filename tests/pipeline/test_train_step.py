@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.executors.local import LocalExecutor
 from pipeline.run import run_job
-from pipeline.show import summary_line
+from pipeline.summary_line import summary_line
 from schemas.errors import TrainingError
 from schemas.events import Event, Notice, Progress
 from schemas.executor import LocalExecutor as LocalSpec

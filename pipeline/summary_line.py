@@ -1,0 +1,65 @@
+"""What a step of a run did, in a line of words: for the terminal and for the report."""
+
+from typing import Any
+
+from schemas.steps import CODE_SETS
+from stages.report.figures import plain
+
+
+def summary_line(counts: dict[str, Any]) -> str:
+    """One step's counts in words."""
+    match counts["stage"]:
+        case "train":
+            loss = f", loss {plain(counts['loss'], 4)}" if counts.get("loss") is not None else ""
+            if not counts["trained"]:
+                return "weights were trained before"
+            left = f", {counts['left_out']:,} could not be read" if counts.get("left_out") else ""
+            return f"{counts['trained']:,} steps on {counts['images']:,} images{loss}{left}"
+        case "encode":
+            rate = f", {counts['encoded'] / counts['seconds']:,.0f}/s" if counts["encoded"] else ""
+            relabelled = f", {counts['relabelled']:,} with new labels" if counts.get("relabelled") else ""
+            gone = f", {counts['no_longer_listed']:,} no longer listed" if counts["no_longer_listed"] else ""
+            return (
+                f"{counts['listed']:,} listed = {counts['in_latents']:,} latents + {counts['in_failures']:,} failures "
+                f"({counts['encoded']:,} new{rate}){relabelled}{gone}"
+            )
+        case "index":
+            recall = f", recall@10 {counts['recall']:.3f}" if counts.get("recall") is not None else ""
+            return f"{counts['kind']} over {counts['rows']:,} rows{recall}"
+        case "compact":
+            freed = f"{counts['bytes'] / 2**20:,.0f} MiB" if counts["bytes"] else "nothing"
+            return f"{counts['fragments']:,} fragments merged, {counts['versions']:,} versions gone, {freed} freed"
+        case "fit" | "components":
+            odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
+            read = f", {counts['read']:,} read" if "read" in counts else ""
+            return f"{counts['directions']} directions from {counts['rows']:,} rows{read}{odd}"
+        case "diagnose":
+            flags = f", flags: {', '.join(counts['flags'])}" if counts["flags"] else ", no flags"
+            wrote = f", wrote {', '.join(counts['columns'])}" if counts["columns"] else ""
+            return f"{counts['measurements']} measurements of {counts['rows']:,} rows{flags}{wrote}"
+        case stage if stage in CODE_SETS:
+            return f"{counts['strips']:,} strips of {counts['frames']} code{'s' * (counts['frames'] != 1)}"
+        case "fidelity":
+            left = f", {counts['left_out']:,} could not be made" if counts["left_out"] else ""
+            return f"{counts['sets']} set{'s' * (counts['sets'] != 1)}, {counts['rows']:,} pictures by {counts['extractor']}{left}"
+        case "disentanglement":
+            chance = f", {counts['at_chance']} no better than chance" if counts["at_chance"] else ""
+            missing = f", {counts['missing']} not applicable" if counts["missing"] else ""
+            return (
+                f"{counts['scores']} scores of {counts['factors']} factors on {counts['rows']:,} rows{chance}{missing}"
+            )
+        case "project":
+            trusted = ", ".join(f"{m} {t:.3f}" for m, t in counts.get("trustworthiness", {}).items())
+            return f"{counts['rows']:,} rows placed, trustworthiness {trusted}" if trusted else counts["status"]
+        case "render":
+            skipped = f", {counts['already']:,} were there" if counts["already"] else ""
+            odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""
+            return f"{counts['written']:,} frames drawn into {counts['to']}{skipped}{odd}"
+        case "evaluate":
+            left = f", {counts['left_out']:,} left out" if counts["left_out"] else ""
+            return f"{counts['pictures']:,} pictures of {counts['rows']:,} images{left}, {counts['measurements']:,} numbers"
+        case "compare":
+            odd = f", {counts['status']}: {counts['message']}" if counts["message"] else ""
+            return f"{counts['rows']:,} images in both, {counts['ported']} directions carried over{odd}"
+        case _:
+            return str(counts.get("written", ""))
