@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.context import Context
 from pipeline.measurements import left_out, store_measurements
@@ -52,13 +53,12 @@ def project(step: ProjectStep, ctx: Context) -> dict[str, Any]:
         store_measurements(step, ctx, told, version=version)
         ctx.notice(f"{step.name}: {reason}; no map is drawn")
         return {"rows": found.n, "sampled": 0, "status": status}
-    ids, groups = _sample(step, latents, clause, version, dim)
+    ids, groups = _sample(step, latents, clause, version, dim, spoilt=found.non_finite > 0)
     if step.by and not any(group is not None for group in groups.values()):
         ctx.notice(
             f"{step.name}: no row carries a value of `{step.by}`; the sample is not stratified, the map has one colour"
         )
-    sample, finite = finite_rows(latents.take(ids, ["latent"], version=version).column("latent"))
-    ids, latent = [i for i, good in zip(ids, finite, strict=True) if good], sample[finite].astype(np.float64)
+    latent = finite_rows(latents.take(ids, ["latent"], version=version).column("latent"))[0].astype(np.float64)
     axes = found.eigen.vectors[: found.eigen.rank]
     scores = (latent - found.mean) @ axes.T
     settings = MapSettings(step.neighbours, step.perplexity, step.seed)
@@ -96,13 +96,15 @@ def _maps(
 
 
 def _sample(
-    step: ProjectStep, latents: Table, clause: str | None, version: int, dim: int
+    step: ProjectStep, latents: Table, clause: str | None, version: int, dim: int, *, spoilt: bool
 ) -> tuple[list[str], dict[str, Any]]:
-    """Ids of the sample in hash order, and the group of each."""
+    """Ids of the sample in hash order, and the group of each. `spoilt`: some rows have no finite latent, and take no place."""
     capacity = max(MIN_ROWS, min(step.sample, SAMPLE_VALUES // dim))
     strata, group_of = Strata(capacity), {}
-    columns = ["id", *(["labels"] if step.by else [])]
+    columns = ["id", *(["labels"] if step.by else []), *(["latent"] if spoilt else [])]
     for batch in latents.scan(columns, where=clause, version=version):
+        if spoilt:
+            batch = batch.filter(pa.array(finite_rows(batch.column("latent"))[1]))
         ids = batch.column("id")
         groups = batch.column("labels").field(step.by).to_pylist() if step.by else [None] * len(ids)
         try:

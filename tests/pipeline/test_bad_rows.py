@@ -24,17 +24,22 @@ BAD = {3: np.nan, 10: np.inf, 25: -np.inf, 40: None, 41: None}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_images(tmp_path_factory.mktemp("bad"), COUNT)
     run(folder, {"stage": "encode"}, {"stage": "fit", "attributes": ["bright", "round"]})
+    spoil(folder, BAD)
+    return folder
+
+
+def spoil(folder: Path, bad_rows: dict[int, float | None]) -> None:
+    """One number of each of these rows becomes what is said; None: the whole latent is null."""
     table = lance.dataset(str(next((folder / "store").glob("*.latents.*.lance"))))
     rows = table.to_table()
     field = rows.schema.field("latent")
     z = np.array(rows["latent"].to_pylist(), np.float32)
-    for row, bad in BAD.items():
+    for row, bad in bad_rows.items():
         z[row, row % 8] = 1e30 if bad is None else bad
-    missing = pa.array([BAD.get(row, 0.0) is None for row in range(COUNT)])
+    missing = pa.array([bad_rows.get(row, 0.0) is None for row in range(COUNT)])
     column = pa.FixedSizeListArray.from_arrays(pa.array(z.reshape(-1)), type=field.type, mask=missing)
     spoilt = rows.set_column(rows.schema.names.index("latent"), field, column)
     table.merge_insert("id").when_matched_update_all().execute(spoilt)
-    return folder
 
 
 def run(folder: Path, *steps: dict[str, Any]) -> RunResult:
@@ -75,6 +80,18 @@ def test_every_step_leaves_them_out_and_counts_them(folder: Path, stage: str) ->
     assert all(math.isfinite(v) for r in made for v in (*r["vector"], *r["mean"], r["sigma"]))
     numbers = [m[f] for m in found for f in ("value", "low", "high") if m[f] is not None]
     assert numbers and all(map(math.isfinite, numbers))
+
+
+def test_a_map_is_of_finite_rows_however_many_are_not(tmp_path: Path) -> None:
+    """Of 40 rows 26 have no finite latent: the sample is ten of the other fourteen, not the two among ten of all."""
+    folder = make_images(tmp_path, 40)
+    run(folder, {"stage": "encode"})
+    spoil(folder, {row: np.nan for row in range(40) if row % 3})
+    counts = run(folder, {"stage": "project", "methods": ["pca", "tsne"], "sample": 10, "by": "bright"}).steps[
+        "project"
+    ]
+    assert (counts["rows"], counts["non_finite"], counts["sampled"]) == (14, 26, 10)
+    assert all(0 < t <= 1 for t in counts["trustworthiness"].values())
 
 
 PCN = {"stage": "walk", "method": "pcn", "around": "data", "covariance": "diagonal"}
