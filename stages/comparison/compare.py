@@ -67,14 +67,16 @@ def compare(settings: Settings) -> Passes[Any, Comparison]:
         why = "latents that do not vary" if alignment is None else f"{held_out.n} images held out, fewer than 4"
         return Comparison(status, why, tuple(counted))
     null = _null(pairs, settings)
-    cosines: Cosines = yield RowCosines(alignment, settings.holdout, settings.replicates, settings.seed)
+    cosines: Cosines = yield RowCosines(alignment, together, settings.holdout, settings.replicates, settings.seed)
     judged, status, message = _verdict(cosines, null, settings)
     found = (
         *counted,
         judged,
         _null_measurement(null),
         *_angles(cosines, settings),
-        *Likeness(dim, settings.other).measured(pairs, fitted, everything, confidence=settings.confidence),
+        *Likeness(dim, settings.other).measured(
+            pairs, fitted, everything, cosines.terms, confidence=settings.confidence
+        ),
         Measurement("fitted_disparity", disparity(alignment, train), n=train.n),
     )
     return Comparison(status, message, found, alignment, together, held_out)

@@ -1,8 +1,9 @@
-"""How alike two clouds of latents are: linear CKA and the Fréchet distance, each with an interval by leaving groups out.
+"""How alike two clouds of latents are: linear CKA and the Fréchet distance, each with an interval.
 
-Both are made of moments alone, so a group of rows is left out by taking its moments away; the alignment is fitted again
-each time. Both are biased upwards by about 1/n: a distance of equal clouds is not 0, and CKA of few images in many coordinates is far
-from 0. The value is the plain one, as others report it; the value without the bias stands in `detail`, and the interval is about that.
+Both are made of moments alone, and biased upwards by about 1/n: a distance of equal clouds is not 0, and CKA of few images in many
+coordinates is far from 0. CKA is freed of that exactly, at any width (`cka_terms`). For the distance a group of rows is left out by
+taking its moments away; the alignment is fitted again each time. The value is the plain one, as others report it; the value
+without the bias stands in `detail`, and the interval is about that.
 """
 
 import json
@@ -14,6 +15,7 @@ import numpy as np
 from schemas.measurements import OK, Measurement
 from stages.attributes import Floats
 from stages.comparison.alignment import Alignment, linear_cka, procrustes
+from stages.comparison.cka_terms import Unbiased, unbiased_cka
 from stages.comparison.paired import MAX_PARTED, Joint, Pairs, marginals
 from stages.jackknife import Jackknifed, jackknife
 from stages.moments import Moments
@@ -23,7 +25,6 @@ from stages.stage import PrecisionLost
 NO_VARIANCE = "no_variance"
 ENOUGH = 10
 """Images for each coordinate, below which CKA's bias is said."""
-BOUNDS = {"cka": (0.0, 1.0), "latent_fid": (0.0, np.inf), "latent_fid_aligned": (0.0, np.inf)}
 
 Values = dict[str, float]
 
@@ -55,11 +56,14 @@ class Likeness:
         return found
 
     def measured(
-        self, pairs: Pairs, train: Moments, everything: Moments, *, confidence: float
+        self, pairs: Pairs, train: Moments, everything: Moments, terms: Moments, *, confidence: float
     ) -> Iterator[Measurement]:
-        """CKA and the distances, each with its interval. `train` and `everything` are of the groups of `pairs`."""
+        """CKA and the distances, each with its interval. `train` and `everything` are of the groups of `pairs`, `terms` of all rows."""
         values = self.of(train, everything)
-        intervals = self._intervals(pairs, train, everything, values, confidence)
+        intervals: dict[str, Jackknifed | Unbiased | None] = {
+            **self._intervals(pairs, train, everything, {m: v for m, v in values.items() if m != "cka"}, confidence),
+            "cka": unbiased_cka(Joint.of(everything, self.dim), terms, confidence=confidence),
+        }
         if "cka" not in values:
             yield Measurement("cka", n=everything.n, status=NO_VARIANCE)
         for metric, value in values.items():
@@ -72,7 +76,7 @@ class Likeness:
                 n=everything.n,
                 status=OK,
                 message="; ".join(self._said(metric, everything.n, found)),
-                detail=json.dumps({"corrected": found.corrected, "groups": found.groups}) if found else "",
+                detail=json.dumps(_detail(found)) if found else "",
             )
 
     def _intervals(
@@ -92,21 +96,29 @@ class Likeness:
         found = {}
         for metric, value in values.items():
             left_out = [one.get(metric, np.nan) for one in without]
-            one = jackknife(value, left_out, sizes, confidence=confidence, bounds=BOUNDS[metric])
+            one = jackknife(value, left_out, sizes, confidence=confidence, bounds=(0.0, np.inf))
             if one is not None:
                 found[metric] = one
         return found
 
-    def _said(self, metric: str, n: int, found: Jackknifed | None) -> Iterator[str]:
+    def _said(self, metric: str, n: int, found: Jackknifed | Unbiased | None) -> Iterator[str]:
         width = max(self.dim, self.other)
         if metric == "cka" and n < ENOUGH * width:
             yield f"{n} images for {width} coordinates: biased upwards"
-        if found is not None:
+        if isinstance(found, Unbiased):
+            yield f"{found.value:.4g} without the bias, and the interval is about that"
+        elif found is not None:
             yield f"{found.corrected:.4g} without the bias that falls as 1/n, and the interval is about that"
-        elif self.dim + self.other > MAX_PARTED:
+        elif metric != "cka" and self.dim + self.other > MAX_PARTED:
             yield f"no interval: it is made for up to {MAX_PARTED:,} numbers of both latents together"
         else:
             yield "no interval: too few images, or a number that varies in few of them"
+
+
+def _detail(found: Jackknifed | Unbiased) -> dict[str, float]:
+    if isinstance(found, Unbiased):
+        return {"corrected": found.value}
+    return {"corrected": found.corrected, "groups": found.groups}
 
 
 def _mapped(y: Moments, alignment: Alignment) -> Moments:

@@ -1,6 +1,6 @@
 """The second pass of a comparison: each image's two latents laid over each other, and the angle between them.
 
-Summed up over the held-out images; `row_cosines` is for every image.
+Summed up over the held-out images; `row_cosines` is for every image. The terms of CKA's interval, of all images, come along.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ import pyarrow as pa
 from stages.attributes import Bools, Floats
 from stages.bootstrap import poisson_weights
 from stages.comparison.alignment import Alignment
+from stages.comparison.cka_terms import cka_terms
+from stages.comparison.paired import Joint
+from stages.moments import Moments
 from stages.rows import latent_blocks, read_blocks
 
 BINS = 200
@@ -20,30 +23,36 @@ BINS = 200
 
 @dataclass(slots=True)
 class Cosines:
-    """`sums` (1 + replicates, 4): weight, Σcos, Σ‖residual‖², Σ‖x − μ_x‖²; `histogram` (BINS,). `no_angle`: rows at a mean."""
+    """`sums` (1 + replicates, 4): weight, Σcos, Σ‖residual‖², Σ‖x − μ_x‖²; `histogram` (BINS,). `no_angle`: rows at a mean.
+
+    `terms`: of all rows (`cka_terms`).
+    """
 
     sums: Floats
     histogram: npt.NDArray[np.int64]
+    terms: Moments
     no_angle: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class RowCosines:
-    """A reduce stage over the same batches as `Pairing`."""
+    """A reduce stage over the same batches as `Pairing`, whose rows together have the moments `everything`."""
 
     alignment: Alignment
+    everything: Joint
     holdout: float
     replicates: int
     seed: int
 
     def start(self) -> Cosines:
-        return Cosines(np.zeros((1 + self.replicates, 4)), np.zeros(BINS, np.int64))
+        return Cosines(np.zeros((1 + self.replicates, 4)), np.zeros(BINS, np.int64), Moments.empty(6, full=True))
 
     def add(self, state: Cosines, batch: pa.RecordBatch) -> Cosines:
         dim = len(self.alignment.x_mean)
         for block in read_blocks(batch, (), holdout=self.holdout):
-            rows = block.held_out
-            both = block.latents[rows].astype(np.float64)
+            rows, both = block.held_out, block.latents.astype(np.float64)
+            state.terms.absorb(cka_terms(both, self.everything))
+            both = both[rows]
             x, y = both[:, :dim] - self.alignment.x_mean, self.alignment(both[:, dim:])
             cosine, angled = _cosines(x, y)
             weights = poisson_weights(block.hashes[rows], self.replicates, seed=self.seed)
@@ -56,7 +65,8 @@ class RowCosines:
         return state
 
     def merge(self, a: Cosines, b: Cosines) -> Cosines:
-        return Cosines(a.sums + b.sums, a.histogram + b.histogram, a.no_angle + b.no_angle)
+        terms = a.terms.merged(b.terms)
+        return Cosines(a.sums + b.sums, a.histogram + b.histogram, terms, a.no_angle + b.no_angle)
 
 
 def row_cosines(batch: pa.RecordBatch, alignment: Alignment) -> pa.FloatArray:

@@ -29,14 +29,18 @@ QUESTIONS = (
 FORMULAS = (
     (
         "alignment",
-        "orthogonal Procrustes: x ≈ μ_x + s(y − μ_y)R, R = UVᵀ of Σ_yx = USVᵀ, s = ΣS/tr Σ_yy, on the training images",
+        "orthogonal Procrustes: x ≈ μ_x + s(y − μ_y)R, R = UVᵀ of Σ_yx = USVᵀ, s = ΣS/tr RᵀΣ_yyR, on the training images",
     ),
     ("disparity", "Σ‖x − x̂‖²/Σ‖x − μ_x‖² over held-out images; bootstrap interval"),
     ("chance", "the rows of one codec dealt to the images anew; p = (1 + those that do as well)/(1 + dealings)"),
     ("CKA", "‖Σ_xy‖²/(‖Σ_xx‖‖Σ_yy‖), Frobenius norms of the centred scatters"),
+    (
+        "its interval",
+        "about CKA of U-statistics, which has no bias; θ ± t·deviation of θ(2α/a − β/b − γ/c)/√n, the share each image has in the three norms",
+    ),
     ("Fréchet distance", "‖μ₁−μ₂‖² + tr(Σ₁+Σ₂−2(Σ₁Σ₂)^½)"),
     (
-        "intervals of these two",
+        "its interval",
         "jackknife: each group of images left out in turn, Gθ − Σ(1 − m_j/n)θ₋ⱼ; about the value without its 1/n bias",
     ),
     ("a direction carried over", "vR, made unit again; its score keeps the zero and the scale of the old one"),
