@@ -1,6 +1,7 @@
 """What every step of a run shares. A step gets its own spec and this; it never sees the other steps."""
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,6 +14,8 @@ from pipeline.codec import CodecRef, weights_exist
 from pipeline.executors.base import Executor
 from pipeline.executors.open import open_executor
 from pipeline.listing import Listing, list_source
+from pipeline.store.column_values import ColumnValues
+from pipeline.store.columns import Fold, one_by_one
 from pipeline.store.lease import Lease
 from pipeline.store.store import Store
 from pipeline.store.table import Table
@@ -124,6 +127,15 @@ class Context:
     def resolved_fingerprint(self) -> str | None:
         """The codec's fingerprint, as soon as its weights are there."""
         return self.codec.fingerprint if self._codec or weights_exist(self.job.codec) else None
+
+    def put_columns(
+        self, values: ColumnValues, *, fold: Fold = one_by_one, version: int | None = None, rows: int | None = None
+    ) -> None:
+        """Writes computed columns of the latents under this run's lease, in one version; see `store.columns.put_columns`."""
+        self.lease.check()
+        named = {"run": self.run_id, "attempt": uuid.uuid4().hex}
+        token = self.lease.token
+        self.latents.put_columns(values, token=token, properties=named, fold=fold, version=version, rows=rows)
 
     def publish(self) -> None:
         """Points the catalog at the latents table as it is now: from here on readers see this run's work, all at once."""

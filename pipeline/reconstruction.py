@@ -82,14 +82,7 @@ def write_errors(step: DiagnoseStep, ctx: Context, field: pa.Field) -> NormHisto
             for url in receipt.fragments["errors"]:
                 counted = counted.merged(_take(url, ctx, spill, addresses, field.name))
             ctx.progress(step, computed=int(taken.sum()), committed=0, failed=failed, total=work.rows)
-        ctx.lease.check()
-        ctx.latents.put_columns(
-            spill,
-            token=ctx.lease.token,
-            properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
-            version=version,
-            rows=spill.rows,
-        )
+        ctx.put_columns(spill, version=version, rows=spill.rows)
     if failed:
         ctx.notice(f"{step.name}: {failed:,} pictures could not be brought back; their reconstruction_error is empty")
     return counted

@@ -4,8 +4,6 @@ Which rows differ follows from the listing and the table (ledger.py), so the sam
 missing, and nothing when all is done. Indexes on labels forget the fragments that changed; the vector index keeps them.
 """
 
-import uuid
-
 import numpy as np
 
 from pipeline.context import Context
@@ -31,12 +29,5 @@ def relabel(ctx: Context, listing: Listing, tally: Tally, *, version: int) -> in
                 chosen = batch.take(rows)
                 addresses = tally.addresses[start + rows]
                 spill.add(chosen.select(["labels"]).add_column(0, ADDRESS, addresses))
-        ctx.lease.check()
-        latents.put_columns(
-            spill,
-            token=ctx.lease.token,
-            properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
-            version=version,
-            rows=spill.rows,
-        )
+        ctx.put_columns(spill, version=version, rows=spill.rows)
         return spill.rows

@@ -101,14 +101,7 @@ class CosineColumn:
                         placed.append(batch.column(ADDRESS).to_numpy())
             if again:
                 _forget_others(spill, np.concatenate([*placed, np.zeros(0, np.uint64)]), ctx, version)
-            ctx.lease.check()
-            ctx.latents.put_columns(
-                spill,
-                token=ctx.lease.token,
-                properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
-                version=version,
-                rows=spill.rows,
-            )
+            ctx.put_columns(spill, version=version, rows=spill.rows)
         ctx.publish()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import artifacts
+from pipeline.rebatch import equal_batches
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def write_spill(
     """Writes `batches` (the columns of `schema` without its first, `seq`) numbered from 0. Atomic: half a file is never seen."""
     seq = 0
     with artifacts.open_write(url, dict(options)) as out, pa.ipc.new_file(out, schema) as writer:
-        for batch in _equal(batches, batch_rows):
+        for batch in equal_batches(batches, batch_rows):
             numbers = pa.array(np.arange(seq, seq + batch.num_rows))
             writer.write_batch(pa.RecordBatch.from_arrays([numbers, *batch.columns], schema=schema))
             seq += batch.num_rows
@@ -59,19 +60,3 @@ def _open(url: str, options: str) -> pa.ipc.RecordBatchFileReader:
     if artifacts.is_local(url):
         return pa.ipc.open_file(pa.memory_map(str(artifacts.local_path(url))))
     return pa.ipc.open_file(artifacts.open_read(url, json.loads(options)))
-
-
-def _equal(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly `rows`, the last one shorter."""
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        held.append(batch)
-        count += batch.num_rows
-        if count >= rows:
-            whole = pa.concat_batches(held)
-            full = count - count % rows
-            yield from (whole.slice(start, rows) for start in range(0, full, rows))
-            held, count = [whole.slice(full)], count - full
-    if count:
-        yield pa.concat_batches(held)

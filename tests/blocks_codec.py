@@ -4,14 +4,13 @@
 which every layer draws another part. `options.axes: spatial`: (channel, height, width) = (3, 4, 4), a colour a cell.
 """
 
-import numpy as np
 import torch
 
 from schemas.codec import CustomCodec, LatentSpec
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.base import Ability, Encoded, WithoutPrior
 
 
-class BlocksCodec:
+class BlocksCodec(WithoutPrior):
     can: frozenset[Ability] = frozenset({"encode", "decode"})
 
     def __init__(self, spec: CustomCodec, *, device: str) -> None:
@@ -42,15 +41,3 @@ class BlocksCodec:
         cells = latents[..., None].expand(*latents.shape, 3) if len(self.latent.shape) == 2 else latents.movedim(1, -1)
         grown = cells.repeat_interleave(height // rows, dim=1).repeat_interleave(width // columns, dim=2)
         return (grown.double() * 255).round().clamp(0, 255).to(torch.uint8)
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents

@@ -14,7 +14,7 @@ import torch
 from schemas.codec import CustomCodec, LatentSpec, LinearCodec, Preprocess
 from schemas.steps import TrainStep
 from stages.checkpoint import weights_bytes
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.base import Ability, Encoded, WithoutPrior
 from stages.codecs.conv_config import config_of
 from stages.codecs.conv_network import ConvNetwork
 from stages.codecs.linear import Linear
@@ -49,7 +49,7 @@ def pictures(count: int, size: int = 16, *, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(noise)
 
 
-class StubbornCodec:
+class StubbornCodec(WithoutPrior):
     """The first two numbers of a picture, both ways. `options.fits`: rows that fit its pretended device."""
 
     can: frozenset[Ability] = frozenset({"encode", "decode"})
@@ -83,18 +83,6 @@ class StubbornCodec:
             raise torch.OutOfMemoryError(f"{len(first)} rows do not fit")
         if bool((first == RAISES).any()):
             raise ValueError("this picture is not to my taste")
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
 
 
 class ShellCodec(Linear):

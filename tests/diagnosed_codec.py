@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from schemas.codec import LatentSpec
-from stages.codecs.base import Encoded
+from stages.codecs.base import Encoded, WithoutPrior
 
 SIDE = 4
 LIMIT = 3.0
 
 
-class DiagnosedCodec:
+class DiagnosedCodec(WithoutPrior):
     """`options`: dim, dead, hole, prior."""
 
     can = frozenset({"encode", "decode"})
@@ -55,15 +55,3 @@ class DiagnosedCodec:
         logvar = torch.full_like(mean, -6.0)
         logvar[:, self._dead :] = 0
         return Encoded(mean.float(), logvar.float())
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents

@@ -1,6 +1,7 @@
 """Labelled latents as the batches an executor brings, and fits carried through in process, split in any way."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,13 @@ def faces(n: int = 3000, d: int = 8, seed: int = 0) -> tuple[np.ndarray, dict[st
     for axis, name in enumerate(BOOLS):
         latents[:, axis] += 1.5 * labels[name]
     return latents.astype(np.float32), labels
+
+
+def same(a: Direction, b: Direction) -> None:
+    """Asserts that two directions agree in every field, up to rounding."""
+    for field, value in asdict(a).items():
+        other = getattr(b, field)
+        if isinstance(value, np.ndarray | float):
+            np.testing.assert_allclose(other, value, rtol=1e-10, atol=1e-12, err_msg=field)
+        else:
+            assert other == value, field

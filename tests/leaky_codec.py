@@ -6,16 +6,15 @@ mean; where latent `deaf` is positive, latent 0 shows nothing; a `blind` encoder
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from schemas.codec import CustomCodec, LatentSpec
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.base import Ability, Encoded, WithoutPrior
 
 GAIN = 20.0
 
 
-class LeakyCodec:
+class LeakyCodec(WithoutPrior):
     can: frozenset[Ability] = frozenset({"encode", "decode"})
 
     def __init__(self, spec: CustomCodec, *, device: str) -> None:
@@ -48,18 +47,6 @@ class LeakyCodec:
         if not self._blind:
             shown[:, 1] -= self._kappa * shown[:, 0]
         return Encoded(shown.float())
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
 
 
 class Patches:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from schemas.codec import CustomCodec, LatentSpec
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.base import Ability, Encoded, WithoutPrior
 from stages.codecs.pictures import to_uint8
 
 
-class PlantedCodec:
+class PlantedCodec(WithoutPrior):
     """Options: `singular`, one value a latent coordinate; `broken`: latents whose first number is above it decode to NaN."""
 
     can: frozenset[Ability] = frozenset({"encode", "decode", "gradient"})
@@ -41,15 +41,3 @@ class PlantedCodec:
         spoilt = torch.where(latents[:, :1] > self.broken, torch.nan, 1.0)
         pixels = 0.5 + spoilt * latents.double() @ self.matrix
         return pixels.reshape(-1, *self.picture, 3)
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents

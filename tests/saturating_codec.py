@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from schemas.codec import CustomCodec, LatentSpec
-from stages.codecs.base import Ability, Encoded
+from stages.codecs.base import Ability, Encoded, WithoutPrior
 
 GAIN = 100.0
 
 
-class SaturatingCodec:
+class SaturatingCodec(WithoutPrior):
     """Options: `dim`; `blank`: a latent whose last number is above it is shown as a picture that encodes to NaN."""
 
     can: frozenset[Ability] = frozenset({"encode", "decode"})
@@ -41,15 +41,3 @@ class SaturatingCodec:
         shown = (pixels.double().mean(dim=(1, 3)) - 128)[:, : self.latent.dim] / GAIN
         shown[pixels.flatten(1).amax(dim=1) == 0] = torch.nan
         return Encoded(shown.float())
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents

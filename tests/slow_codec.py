@@ -5,15 +5,14 @@ It stands where users' codecs stand: `codec: {family: custom, entry: "tests.slow
 
 import time
 
-import numpy as np
 import torch
 
 from schemas.codec import LatentSpec
 from schemas.errors import JobError
-from stages.codecs.base import Encoded
+from stages.codecs.base import Encoded, WithoutPrior
 
 
-class SlowCodec:
+class SlowCodec(WithoutPrior):
     """Mean colours of a 2 × 2 grid, after `options.seconds` a picture."""
 
     def __init__(self, spec, *, device: str) -> None:
@@ -47,15 +46,3 @@ class SlowCodec:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         raise TypeError("this codec cannot decode")
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents

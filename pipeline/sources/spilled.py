@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.rebatch import equal_batches
+
 BLOCK_ROWS = 2**17
 
 
@@ -21,7 +23,7 @@ class Spilled:
             path = Path(file.name)
         try:
             with pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, schema) as writer:
-                for block in _blocks(batches):
+                for block in equal_batches(batches, BLOCK_ROWS):
                     writer.write_batch(block)
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         finally:
@@ -56,17 +58,3 @@ def _null_array(kind: pa.DataType, count: int) -> pa.Array:
     if not pa.types.is_struct(kind):
         return pa.nulls(count, kind)
     return pa.StructArray.from_arrays([pa.nulls(count, f.type) for f in kind], fields=list(kind))
-
-
-def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    held: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        held.append(batch)
-        count += batch.num_rows
-        while count >= BLOCK_ROWS:
-            whole = pa.concat_batches(held)
-            yield whole.slice(0, BLOCK_ROWS)
-            held, count = [whole.slice(BLOCK_ROWS)], count - BLOCK_ROWS
-    if count:
-        yield pa.concat_batches(held)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline.artifacts import Options, Remote, is_local, local_path, retrying
 from pipeline.faults import explained, faults
+from pipeline.rebatch import equal_batches
 from pipeline.sources.ahead import in_order
 from pipeline.sources.base import BATCH_ROWS, local_version, versions_of
 from pipeline.sources.glob import Glob
@@ -35,7 +36,7 @@ def walk(glob: Glob, options: Options) -> Iterator[pa.RecordBatch]:
         entries = (
             _local(glob) if is_local(glob.root) else _s3(glob, options) if _is_s3(glob.root) else _any(glob, options)
         )
-        for batch in _batches(entries, glob):
+        for batch in equal_batches(_matching(entries, glob), BATCH_ROWS):
             found = True
             yield batch
     except TransientReadError as error:
@@ -73,22 +74,12 @@ def _nothing(glob: Glob) -> SourceError:
     return SourceError(f"{glob.root}: no file below it matches {wanted}. Fix: {fix}.")
 
 
-def _batches(entries: Iterator[Entry], glob: Glob) -> Iterator[pa.RecordBatch]:
-    pending: list[pa.RecordBatch] = []
-    rows = 0
+def _matching(entries: Iterator[Entry], glob: Glob) -> Iterator[pa.RecordBatch]:
     for chunk in _chunks(entries):
         paths, sizes, etags, mtimes = zip(*chunk, strict=True)
         path, size = pa.array(paths, pa.string()), pa.array(sizes, pa.int64())
         version = versions_of(etags, size, pa.array(mtimes, pa.int64()))
-        batch = pa.RecordBatch.from_arrays([path, size, version], schema=ENTRIES).filter(glob.matches(path))
-        pending.append(batch)
-        rows += batch.num_rows
-        if rows >= BATCH_ROWS:
-            whole = pa.concat_batches(pending)
-            yield whole.slice(0, BATCH_ROWS)
-            pending, rows = [whole.slice(BATCH_ROWS)], rows - BATCH_ROWS
-    if rows:
-        yield pa.concat_batches(pending)
+        yield pa.RecordBatch.from_arrays([path, size, version], schema=ENTRIES).filter(glob.matches(path))
 
 
 def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:

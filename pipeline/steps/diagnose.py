@@ -4,7 +4,6 @@ The scan and the probe are distributed reduces; neighbours and two-sample tests 
 are columns of the latents, written in workers and seen by readers all at once (store/columns.py).
 """
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -152,12 +151,6 @@ def _scores(step: DiagnoseStep, ctx: Context, evidence: Evidence) -> list[str]:
         sample.latents.astype(np.float64), sample.hashes, evidence.gaussian, named, reconstruction=scale
     )
     fields = tuple(computed_field(name, pa.float32(), by=by) for name in (*named, ANOMALY))
-    ctx.lease.check()
-    latents.put_columns(
-        Computed(fields, tuple(reads), _ScoreRows(scores, fields)),
-        token=ctx.lease.token,
-        properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
-        fold=ctx.executor.reduce,
-    )
+    ctx.put_columns(Computed(fields, tuple(reads), _ScoreRows(scores, fields)), fold=ctx.executor.reduce)
     ctx.publish()
     return [f.name for f in fields] + ([RECONSTRUCTION] if scale else [])

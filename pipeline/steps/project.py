@@ -1,7 +1,6 @@
 """The project step: a position for every row by PCA, and maps of a stratified sample by UMAP and t-SNE, as columns."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -126,12 +125,7 @@ def _write(step: ProjectStep, ctx: Context, positions: Positions) -> None:
                 f"{step.name}.name", step.name, f"the table has a column {one.name}.", "use another name"
             )
     latents.fence(ctx.lease.token)
-    latents.put_columns(
-        Computed(fields, ("id", "latent"), positions),
-        token=ctx.lease.token,
-        properties={"run": ctx.run_id, "attempt": uuid.uuid4().hex},
-        fold=ctx.executor.reduce,
-    )
+    ctx.put_columns(Computed(fields, ("id", "latent"), positions), fold=ctx.executor.reduce)
 
 
 def _told(

@@ -8,6 +8,7 @@ A frame is a part of the edit. Of a replacement or a transfer it is that share o
 part holding the smaller ones; of a step it is that share of the step's length.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +24,10 @@ from stages.code_sets.edit import Edit
 from stages.code_sets.tokens import embedded, token_places, token_vectors
 
 
-@dataclass(frozen=True, eq=False)
-class TokenReplacement:
-    """Makes edits of `step.tokens`. `donor` (*grid): the tokens put in; or `shares` (K,): the histogram to reach."""
+class InParts(ABC):
+    """What edits of tokens share: a frame is a part of the one edit of one image."""
 
     step: EditStep
-    change: TokenChange
-    spec: LatentSpec
-    donor: Tokens | None = None
-    shares: Array | None = None
-
     parents = 1
     unit = "part"
 
@@ -41,12 +36,27 @@ class TokenReplacement:
         return self.step.parts
 
     @property
-    def title(self) -> str:
-        return self.change.named
+    @abstractmethod
+    def title(self) -> str: ...
 
     @property
     def about(self) -> str:
         return self.title
+
+
+@dataclass(frozen=True, eq=False)
+class TokenReplacement(InParts):
+    """Makes edits of `step.tokens`. `donor` (*grid): the tokens put in; or `shares` (K,): the histogram to reach."""
+
+    step: EditStep
+    change: TokenChange
+    spec: LatentSpec
+    donor: Tokens | None = None
+    shares: Array | None = None
+
+    @property
+    def title(self) -> str:
+        return self.change.named
 
     def said(self) -> dict[str, Any]:
         return {"tokens": self.change.model_dump(exclude_defaults=True), "seed": self.change.seed}
@@ -64,27 +74,16 @@ class TokenReplacement:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenStep:
+class TokenStep(InParts):
     """Makes edits of `step.changes`: what `edit` adds to the embeddings, and then the nearest codes."""
 
     step: EditStep
     spec: LatentSpec
     edit: Edit
 
-    parents = 1
-    unit = "part"
-
-    @property
-    def strengths(self) -> Sequence[float]:
-        return self.step.parts
-
     @property
     def title(self) -> str:
         return self.edit.title
-
-    @property
-    def about(self) -> str:
-        return self.title
 
     def said(self) -> dict[str, Any]:
         return {"quantised": True, **self.edit.said()}

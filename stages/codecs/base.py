@@ -64,6 +64,26 @@ class Codec(Protocol):
     def from_model(self, latents: torch.Tensor) -> torch.Tensor: ...
 
 
+class Unscaled:
+    """What codecs share whose native latents are what a model on top of them takes."""
+
+    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
+
+    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
+
+
+class WithoutPrior(Unscaled):
+    """What unscaled codecs share that have no prior."""
+
+    def sample_prior(self, seeds: np.ndarray) -> None:
+        return None
+
+    def log_prior(self, latents: torch.Tensor) -> None:
+        return None
+
+
 class LayeredCodec(Codec, Protocol):
     """A codec with `layers` in `can`: its decoder is a network that can be watched."""
 

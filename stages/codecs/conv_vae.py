@@ -18,7 +18,7 @@ from torch import nn
 from schemas.codec import ConvVAECodec
 from schemas.errors import JobError
 from stages.codecs.abilities import AUTOENCODER, VARIATIONAL
-from stages.codecs.base import Encoded
+from stages.codecs.base import Encoded, Unscaled
 from stages.codecs.conv_config import ConvVAEConfig, parse_config
 from stages.codecs.conv_network import ConvNetwork
 from stages.codecs.pictures import to_uint8
@@ -28,7 +28,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Posterior = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 
 
-class ConvVAE:
+class ConvVAE(Unscaled):
     """An opened conv_vae. The prior is N(0, I) for a vae; an ae has none."""
 
     def __init__(self, spec: ConvVAECodec, weights: Weights, *, device: str = "cpu") -> None:
@@ -85,12 +85,6 @@ class ConvVAE:
             return None
         square = latents.to(torch.float64).flatten(1).square().sum(dim=1)
         return -0.5 * (square + self.latent.dim * math.log(2 * math.pi))
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
 
     def _prepare(self, network: ConvNetwork) -> ConvNetwork:
         """Inference form: 1/255 goes into the first convolution, so pixels enter as they are; head and stem stay float32."""

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from schemas.codec import LatentSpec, LinearCodec
 from schemas.errors import JobError
 from stages.codecs.abilities import EXACT, Abilities
-from stages.codecs.base import Encoded
+from stages.codecs.base import Encoded, WithoutPrior
 from stages.codecs.basis import FixedPointBasis, orthonormal_rows
 from stages.codecs.pictures import to_uint8
 from stages.codecs.weights import TENSOR_FILE, Weights
@@ -20,7 +20,7 @@ from stages.codecs.weights import TENSOR_FILE, Weights
 _ORTHONORMAL_TOLERANCE = 1e-4
 
 
-class Linear:
+class Linear(WithoutPrior):
     """z = A(x − μ), float32, exact. It encodes and decodes; it has no prior."""
 
     can: Abilities = EXACT
@@ -60,18 +60,6 @@ class Linear:
         """(n, d) → (n, height, width, 3) float64 μ + Aᵀz in units of pixels/255, neither rounded nor clipped; differentiable."""
         pixels = self._basis.mean + latents.to(self._device, torch.float64) @ self._basis.rows
         return pixels.reshape(-1, *self.picture, 3)
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
 
 
 def _read(weights: Weights) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from safetensors.torch import load
 from schemas.codec import PatchesCodec
 from schemas.errors import JobError
 from stages.codecs.abilities import DISCRETE, Abilities
-from stages.codecs.base import Encoded
+from stages.codecs.base import Encoded, WithoutPrior
 from stages.codecs.weights import TENSOR_FILE, Weights
 
 FRACTION_BITS = 16
@@ -25,7 +25,7 @@ _STEPS = np.array([3518319155, 2882110345, 2360945575], np.uint64)
 """2³²/g, 2³²/g², 2³²/g³ with g⁴ = g + 1: successive points of this additive recurrence fill the cube evenly (Roberts 2018)."""
 
 
-class Patches:
+class Patches(WithoutPrior):
     """Patches ↔ the nearest of K entries. It encodes, decodes and has codes; it has no prior."""
 
     can: Abilities = DISCRETE
@@ -72,18 +72,6 @@ class Patches:
     def decode_float(self, latents: torch.Tensor) -> torch.Tensor:
         """As `decode`, in units of pixels/255; it has no gradient, for a choice has none."""
         return self.decode(latents).to(torch.float64) / 255.0
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
 
     def _nearest(self, vectors: torch.Tensor, bits: int, weight: int) -> torch.Tensor:
         """Of vectors (m, c), whole numbers of 2^-bits that stand for `weight` times themselves: the nearest code, (m,).

@@ -14,12 +14,12 @@ import torch
 
 from schemas.codec import LatentSpec, SphereCodec
 from stages.codecs.abilities import EXACT, Abilities
-from stages.codecs.base import Encoded
+from stages.codecs.base import Encoded, WithoutPrior
 from stages.codecs.basis import FixedPointBasis, orthonormal_rows
 from stages.codecs.pictures import to_uint8
 
 
-class Sphere:
+class Sphere(WithoutPrior):
     """Pictures on a d-sphere of radius `radius` (in pixels/255). It encodes and decodes; it has no prior."""
 
     can: Abilities = EXACT
@@ -66,18 +66,6 @@ class Sphere:
         straight = (1 - t) * p + t * q
         point = torch.where(omega < 1e-8, straight, torch.where(math.pi - omega < 1e-8, torch.nan, bent))
         return to_plane(point)
-
-    def sample_prior(self, seeds: np.ndarray) -> None:
-        return None
-
-    def log_prior(self, latents: torch.Tensor) -> None:
-        return None
-
-    def to_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
-
-    def from_model(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents
 
 
 def to_sphere(z: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """Closed-form directions: equal to scikit-learn's, the same on any split, honest where they cannot be had."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,11 +8,10 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.row_hash import fractions, hash_ids
 from stages.rows import HOLDOUT_SALT
-from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, step, uneven
+from tests.labelled import BOOLS, batch_of, carried, chunks, coefficients, directions, faces, same, step, uneven
 
 CLOSED = ("mean_difference", "balanced_mean_difference", "ols")
 
@@ -273,15 +270,6 @@ def test_any_split_gives_the_same(seed: int, estimator: str) -> None:
     assert list(whole) == list(split)
     for name in BOOLS:
         same(whole[name], split[name])
-
-
-def same(a: Direction, b: Direction) -> None:
-    for field, value in asdict(a).items():
-        other = getattr(b, field)
-        if isinstance(value, np.ndarray | float):
-            np.testing.assert_allclose(other, value, rtol=1e-10, atol=1e-12, err_msg=field)
-        else:
-            assert other == value, field
 
 
 def test_closed_forms_take_one_pass_and_one_more_to_measure() -> None:

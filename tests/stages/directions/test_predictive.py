@@ -1,6 +1,5 @@
 """Ridge and LDA from one statistic: scikit-learn's, the same on any split, each label on the rows that know it."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from stages.directions import row_sets
-from stages.directions.direction import Direction
 from stages.directions.fit import fit
 from stages.directions.ridge import PENALTIES
 from stages.directions.row_sets import FOLD_SALT
 from stages.row_hash import fractions, hash_ids
-from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, step, uneven
+from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, same, step, uneven
 
 BOTH: list[dict[str, Any]] = [
     {"estimator": "ridge"},
@@ -28,15 +26,6 @@ BOTH: list[dict[str, Any]] = [
     {"estimator": "lda", "shrinkage": 0.1},
 ]
 ids = [" ".join(map(str, fields.values())) for fields in BOTH]
-
-
-def same(a: Direction, b: Direction) -> None:
-    for field, value in asdict(a).items():
-        other = getattr(b, field)
-        if isinstance(value, np.ndarray | float):
-            np.testing.assert_allclose(other, value, rtol=1e-10, atol=1e-12, err_msg=field)
-        else:
-            assert other == value, field
 
 
 @pytest.mark.parametrize("l2", [0.0, 25.0])
