@@ -69,11 +69,13 @@ def _score(row: Measurement) -> Markup:
     null = found["null"]
     reach = None if row.low is None else tag("small", f"95 %: {interval(row.low, row.high, 3)}")
     drawn = whisker(row.value, min(null), max(null), start=0.0, end=1.0)
+    figure = tag("div", tag("b", f"{row.value:.3f}"), drawn, class_="figure")
+    times = tag("small", f"{len(null)} times")
     return tag(
         "tr",
         name,
-        tag("td", tag("div", tag("b", f"{row.value:.3f}"), drawn, class_="figure"), reach, data_label="value"),
-        tag("td", interval(min(null), max(null), 3), tag("small", f"{len(null)} times"), data_label="shuffled"),
+        tag("td", tag("div", figure, reach), data_label="value"),
+        tag("td", tag("div", interval(min(null), max(null), 3), times), data_label="shuffled"),
         tag("td", plain(found["p"], 2), data_label="p"),
         tag("td", "" if row.n is None else count(row.n), class_="n", data_label="images"),
     )
