@@ -58,11 +58,13 @@ def nearest_codes(vectors: Array, codebook: Array) -> Tokens:
 
     Halfway between two codes both are as near but for rounding, which must not choose: hence a tolerance.
     """
-    book = np.asarray(codebook, np.float64)
+    # About the codes' own mean: far from zero the tolerance would take in codes that are not as near.
+    centre = np.asarray(codebook, np.float64).mean(axis=0)
+    book = codebook - centre
     half = np.einsum("kc,kc->k", book, book) / 2
     found = np.empty(len(vectors), np.int64)
     for start in range(0, len(vectors), rows := max(1, BLOCK_VALUES // len(book))):
-        block = np.asarray(vectors[start : start + rows], np.float64)
+        block = np.asarray(vectors[start : start + rows], np.float64) - centre
         scores = half - block @ book.T
         slack = TIE * (np.abs(scores).max(axis=1, keepdims=True) + half.max())
         found[start : start + rows] = (scores <= scores.min(axis=1, keepdims=True) + slack).argmax(axis=1)

@@ -94,18 +94,21 @@ def words(eigen: Eigen, i: int, *, n: int | None) -> tuple[str, str]:
 
 
 def measured(
-    eigen: Eigen, names: Sequence[str], rows: Rows, *, metric: str, total: float, unit: str, estimated: bool
+    eigen: Eigen, names: Sequence[str], rows: Rows, *, metric: str, total: float | None, unit: str, estimated: bool
 ) -> tuple[Measurement, ...]:
-    """Value and share of `total` of every component, and the counts. `estimated`: values come from the rows."""
+    """Value and share of `total` of every component, and the counts. `total`: None where it is not known, and then there are no
+    shares. `estimated`: values come from the rows.
+    """
     n = rows.n if estimated else None
     found = list(counts(rows, "ok"))
     for i, name in enumerate(names[: len(eigen.values)]):
         value = max(float(eigen.values[i]), 0.0)
         status, message = words(eigen, i, n=n)
         found.append(Measurement(metric, value, name, n=n, unit=unit, status=status, message=message))
-        if total > 0:
+        if total:
             found.append(Measurement(f"{metric}_ratio", value / total, name, n=n))
-    found.append(Measurement(f"total_{metric}", total, n=n, unit=unit))
+    if total is not None:
+        found.append(Measurement(f"total_{metric}", total, n=n, unit=unit))
     return tuple(found)
 
 

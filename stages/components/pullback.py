@@ -179,6 +179,7 @@ def jacobian(
 ) -> Passes[Any, Found]:
     """Passes with the codec in the workers, and one over the latents for their mean and spread."""
     count, state = min(len(names) + 1, dim), Counted[Any](None)
+    total: float | None
     whole = dim <= full_dim
     if whole:
         fold = MeanMetric(dim, dim, spectra=len(names))
@@ -204,7 +205,7 @@ def jacobian(
         local = yield OverDecoder(
             LogSpectra(len(names)), partial(_source, open_codec, np.linalg.qr(columns)[0], step.passes)
         )
-        n, spectra, total = state.state.n, local.state, 0.0
+        n, spectra, total = state.state.n, local.state, None
     along = yield OverLatents(Along(eigen.vectors))
     rows = replace(along.state.rows(), n=n, non_finite=state.non_finite)
     if not n or not eigen.rank:

@@ -130,6 +130,7 @@ def about_use(evidence: Evidence) -> Iterator[Measurement]:
     variances = scanned.moments.z_variance
     units = posterior.active_units(variances, limits.active)
     fragile = abs(units.high - units.low) > max(COLLAPSED_SHARE * dim, 1)
+    still = not variances.any()
     yield Measurement(
         "active_units",
         units.count,
@@ -137,8 +138,10 @@ def about_use(evidence: Evidence) -> Iterator[Measurement]:
         high=units.high,
         n=scanned.n,
         threshold=limits.active,
-        status="threshold_sensitive" if fragile else "ok",
-        message=f"{units.count} of {dim} coordinates have Var E[z|x] above {limits.active:g}"
+        status="collapsed" if still else "threshold_sensitive" if fragile else "ok",
+        message="every image has the same code: no coordinate varies."
+        if still
+        else f"{units.count} of {dim} coordinates have Var E[z|x] above {limits.active:g}"
         + (f"; the count runs from {units.low} to {units.high} for three times and a third of it." if fragile else "."),
         detail=json.dumps({"curve": units.curve, "variances": spread(variances)}),
     )

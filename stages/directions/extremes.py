@@ -5,6 +5,7 @@ of the id, so the choice depends on no order. A cut is found by radix selection 
 pass: most scores take two or three passes, equal ones up to eight, and memory is 2¹⁶ counts a cut.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,8 +73,9 @@ def extreme_columns(columns: Sequence[Column], share: float) -> Passes[Any, tupl
     targets: dict[tuple[int, bool], Target] = {}
     for c, found in enumerate(counts):
         n = int(found.sum())
-        for top, rank in ((False, int(share * n) - 1), (True, n - int(share * n))):
-            if int(share * n) == 0:
+        side = math.floor(share * n + 1e-9)  # .29 of 100 rows are 29, and .29 · 100 is a little less
+        for top, rank in ((False, side - 1), (True, n - side)):
+            if side == 0:
                 cuts[c, top] = None
             else:
                 _narrow(cuts, targets, (c, top), Target(c, rank), found)

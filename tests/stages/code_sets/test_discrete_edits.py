@@ -52,6 +52,8 @@ def test_nearest_codes_are_those_of_all_distances_and_the_lower_of_two():
     distances = ((vectors[:, None] - BOOK) ** 2).sum(2)
     np.testing.assert_array_equal(nearest_codes(vectors, BOOK), distances.argmin(1))
     assert nearest_codes(np.zeros((1, 1)), np.array([[1.0], [-1.0]])).tolist() == [0]
+    far = nearest_codes(vectors + 1e6, BOOK + 1e6)  # distances know no origin
+    np.testing.assert_array_equal(far, distances.argmin(1))
 
 
 def test_adding_a_codes_difference_arrives_at_that_code_and_nothing_small_moves():

@@ -64,6 +64,11 @@ def test_a_matrix_gives_its_singular_vectors(full_dim: int) -> None:
     axes = PlantedCodec(planted(), device="cpu").axes
     np.testing.assert_allclose(vectors(found.directions), signed(axes[:4]), atol=1e-9)
     np.testing.assert_allclose(values(found, "pullback"), np.square(SINGULAR[:4]), rtol=1e-10)
+    # By products of a few columns the trace is not known: no number, and no share of it.
+    total = [np.square(SINGULAR).sum()] if full_dim == 256 else []
+    np.testing.assert_allclose(values(found, "total_pullback"), total, rtol=1e-10)
+    shares = np.square(SINGULAR[:4]) / total[0] if total else []
+    np.testing.assert_allclose(values(found, "pullback_ratio"), shares, rtol=1e-10)
     # Every row has the same Jacobian, so single rows have that spectrum too.
     np.testing.assert_allclose(values(found, "local_pullback"), np.square(SINGULAR[:4]), rtol=1e-8)
     for direction in found.directions:

@@ -99,6 +99,7 @@ def test_a_wholly_collapsed_codec_says_nothing(normal: np.ndarray) -> None:
     found = diagnosed(normal, dead=0)
     assert found["kl"].status == "collapsed" and found["kl"].value == 0
     assert found["collapsed_dimensions"].value == 6 and found["active_units"].value == 0
+    assert found["active_units"].status == "collapsed", "also where the decoder is not asked and no posterior is stored"
     assert found["intrinsic_dimension"].status == "too_few_points"
     # Its aggregate is the prior exactly: the flag is collapse, not a mismatch.
     assert not {"ks_greatest", "mmd", "aggregate_kl_diagonal", "precision"} & flagged(found)

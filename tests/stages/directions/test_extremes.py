@@ -50,6 +50,12 @@ def test_the_extremes_are_the_ends_of_the_sorted_rows(seed: int, kind: str, shar
     assert scores[positive].min() >= scores[~positive & ~gone].max()
 
 
+def test_a_share_of_rows_is_counted_as_written() -> None:
+    batch = batch_of(np.ones((100, 2), np.float32), {"age": np.arange(100.0)})
+    positive, negative = chosen(batch, 0.29, [[batch]])
+    assert 0.29 * 100 < 29 and positive.sum() == negative.sum() == 29
+
+
 def test_keys_are_ordered_as_their_scores() -> None:
     scores = np.array([-np.inf, -1e300, -1.5, -5e-324, 0.0, 5e-324, 1.0, 1.0000000000000002, np.inf])
     bits, _ = row_keys(scores, np.arange(9, dtype=np.uint64))
