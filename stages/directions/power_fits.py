@@ -200,7 +200,7 @@ def _planned(plan: Plan, rows: _Rows) -> Plan:
     if odds is None:
         odds = _extrapolated(curve, len(rows.bucket))
         plan = replace(plan, basis=str(Basis.SUBSAMPLING))
-    checks = tuple(_check(part, odds, len(rows.bucket)) for part in curve) if odds else ()
+    checks = tuple(_check(part, odds, len(rows.bucket)) for part in curve) if odds is not None else ()
     said = [whole.message or ""]
     if odds is None:
         return replace(plan, status=str(FitStatus.TOO_FEW), message=whole.intervals[0].message)
@@ -225,10 +225,11 @@ def _planned(plan: Plan, rows: _Rows) -> Plan:
         separation=separation,
         effective_dimension=odds * separation**2 * len(rows.bucket) * share * (1 - share) if separation else None,
         cosine_now=1 / math.sqrt(1 + odds * len(rows.bucket) / total),
-        per_class=math.ceil(in_all * by_class),
-        per_class_low=None if low is None else math.ceil(in_all * by_class * low),
-        per_class_high=None if high is None else math.ceil(in_all * by_class * high),
-        in_all=math.ceil(in_all),
+        # A class without a label has no direction, however little the fit errs.
+        per_class=max(1, math.ceil(in_all * by_class)),
+        per_class_low=None if low is None else max(1, math.ceil(in_all * by_class * low)),
+        per_class_high=None if high is None else max(1, math.ceil(in_all * by_class * high)),
+        in_all=max(2, math.ceil(in_all)),
         checks=checks,
     )
 
@@ -261,15 +262,27 @@ def _extrapolated(curve: list[_Subsamples], rows: int) -> float | None:
 
 def _check(part: _Subsamples, odds: float, rows: int) -> Check:
     cosines = np.sqrt(np.maximum(part.cosines, 0))
+    measured = 1 / math.sqrt(1 + part.odds)
     return Check(
         n_positive=part.n[0],
         n_negative=part.n[1],
         subsamples=part.fits,
         predicted=1 / math.sqrt(1 + odds * rows / sum(part.n)),
-        measured=1 / math.sqrt(1 + part.odds),
+        measured=measured,
         low=float(cosines.min()),
         high=float(cosines.max()),
+        error=_error(part, measured),
     )
+
+
+def _error(part: _Subsamples, measured: float) -> float | None:
+    """Standard error of the root of the mean cosine, by leaving out one fit after the other: pairs share fits."""
+    if part.fits < 3 or measured == 0:
+        return None
+    pairs = np.array(list(combinations(range(part.fits), 2)))
+    left = np.array([part.cosines[(pairs != i).all(axis=1)].mean() for i in range(part.fits)])
+    squared = (part.fits - 1) / part.fits * float(((left - left.mean()) ** 2).sum())
+    return math.sqrt(squared) / (2 * measured)
 
 
 def _interval(rows: _Rows, odds: float, confidence: float) -> tuple[float | None, float | None]:

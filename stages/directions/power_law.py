@@ -8,10 +8,14 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scipy.stats import t as student
+
 NO_SIGNAL = "no_signal"
 NO_SPREAD = "no_spread"
 MAX_GAP = 0.05
-"""A measured cosine further than this from the law's is worth a word."""
+"""A measured cosine that falls short of the law's by more than this, beyond chance, is worth a word."""
+SURE = 0.99
+"""One-sided, of what is chance: up to five sizes of subsamples are looked at."""
 
 
 def predicted_cosine(separation: float, dimension: tuple[float, float], n: tuple[float, float]) -> float:
@@ -40,6 +44,7 @@ class Check:
 
     A difference of means is held against the fit on all rows, other estimators' subsamples against each other (`Plan.basis`).
     `n_positive`, `n_negative`: mean rows of a subsample; `subsamples` are disjoint; `low`, `high`: extremes of what was measured.
+    `error`: standard error of what was measured, None for two fits that can only be held against each other.
     """
 
     n_positive: float
@@ -49,6 +54,14 @@ class Check:
     measured: float
     low: float
     high: float
+    error: float | None
+
+    @property
+    def short(self) -> float:
+        """How far it falls short of the law beyond chance; at most 0 where it does not."""
+        if self.error is None:
+            return 0.0
+        return self.predicted - self.measured - float(student.ppf(SURE, self.subsamples - 1)) * self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +99,8 @@ class Plan:
 def told(checks: tuple[Check, ...]) -> str:
     if not checks:
         return "too few rows to check the law by subsampling"
-    worst = max(checks, key=lambda check: abs(check.measured - check.predicted))
-    if abs(worst.measured - worst.predicted) <= MAX_GAP:
+    worst = max(checks, key=lambda check: check.short)
+    if worst.short <= MAX_GAP:
         return ""
     return (
         f"subsamples of {worst.n_positive:,.0f} + {worst.n_negative:,.0f} rows reach {worst.measured:.2f} where the law says "

@@ -21,7 +21,7 @@ from stages.directions.auc import normal_quantile
 from stages.directions.closed_forms import class_status
 from stages.directions.direction import Evidence, FitStatus
 from stages.directions.power_law import NO_SIGNAL, NO_SPREAD, Check, Plan, labels_needed, predicted_cosine, told
-from stages.directions.scoring import NEGATIVE, POSITIVE, Scores, Scoring
+from stages.directions.scoring import NEGATIVE, NO_SPREAD_SHARE, POSITIVE, Scores, Scoring
 from stages.moments import GroupMoments
 from stages.row_hash import salted
 from stages.rows import read_blocks
@@ -84,7 +84,7 @@ def plan_means(column: Column, *, dim: int, cosine: float, confidence: float = 0
         return plan
     if not everything.difference.any():
         return replace(plan, status=str(FitStatus.ZERO_NORM), message="both classes have the same mean")
-    if not everything.trace.any():
+    if everything.trace.sum() <= NO_SPREAD_SHARE * float(everything.difference @ everything.difference):
         one = "the rows of each class are all alike, so one label of each gives the direction exactly"
         return replace(plan, status=NO_SPREAD, message=one)
     checks = tuple(_checks(buckets, everything))
@@ -237,5 +237,6 @@ def _checks(buckets: _Buckets, everything: _Classes) -> Iterator[Check]:
                     measured=float(np.mean(measured)),
                     low=min(measured),
                     high=max(measured),
+                    error=float(np.std(measured, ddof=1)) / math.sqrt(len(measured)) if len(measured) > 1 else None,
                 )
         size *= 2

@@ -17,6 +17,8 @@ from stages.directions.auc import BINS, Area, area, bins_of, normal_quantile
 from stages.rows import Block, read_blocks
 
 ALL, POSITIVE, NEGATIVE = 0, 1, 2
+NO_SPREAD_SHARE = 1e-14
+"""Variance within classes, as a share of the squared distance of their means, below which it is rounding."""
 
 
 @dataclass(slots=True)
@@ -101,9 +103,10 @@ def separation_of(
     if min(n, m) < 2:
         return None
     pooled = (_variance(positive) * (n - 1) + _variance(negative) * (m - 1)) / (n + m - 2)
-    if pooled <= 0:
+    gap = float(positive[1] / n - negative[1] / m)
+    if pooled <= NO_SPREAD_SHARE * gap**2:
         return None
-    delta = float((positive[1] / n - negative[1] / m) / np.sqrt(pooled))
+    delta = float(gap / np.sqrt(pooled))
     reach = normal_quantile(confidence) * float(np.sqrt((n + m) / (n * m) + delta**2 / (2 * (n + m))))
     return delta, delta - reach, delta + reach
 

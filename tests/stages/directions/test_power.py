@@ -106,6 +106,17 @@ def test_rows_that_are_not_independent_are_noticed_when_groups_are_told() -> Non
     )
 
 
+def test_independent_rows_are_not_accused_by_chance() -> None:
+    """Small subsamples of few dimensions scatter widely about the law."""
+    accused = [
+        "not independent" in plan(*drawn((200, 200), np.eye(8)[0], np.ones(8), seed=seed)).message for seed in range(60)
+    ]
+    assert sum(accused) <= 2
+    # One dimension: subsamples do better than the law, and that is no reason to label more.
+    found = plan(*drawn((200, 200), np.ones(1), np.ones(1), seed=0))
+    assert found.checks[0].measured > found.checks[0].predicted + 0.05 and found.message == ""
+
+
 def test_noise_alone_has_no_number_of_labels() -> None:
     for seed in range(20):
         found = plan(*drawn((40, 40), np.zeros(200), np.ones(200), seed=seed))
@@ -134,6 +145,10 @@ def test_classes_without_spread_have_a_status() -> None:
     points = np.repeat([[0.0, 0, 0], [1, 2, 3]], 20, axis=0)
     found = plan(points, np.arange(40) >= 20)
     assert (found.status, found.per_class) == ("no_spread", None) and "one label of each" in found.message
+    # The same where sums leave rounding for a spread.
+    uneven = np.random.default_rng(0).random(400) > 0.4
+    found = plan(np.tile(uneven[:, None], (1, 3)).astype(float), uneven)
+    assert (found.status, found.separation) == ("no_spread", None)
 
 
 def test_equal_means_and_bad_rows() -> None:

@@ -92,6 +92,27 @@ def test_subsamples_of_a_classifier_agree_with_its_bootstrap_and_grow() -> None:
     assert (np.diff(measured) > 0).all() and found.message == ""
 
 
+@pytest.mark.parametrize("estimator", ["ols", "lda"])
+def test_a_single_dimension_needs_a_label_of_each_class(estimator: str) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.random(300) > 0.4
+    found = plan({"y": y}, rng.normal(size=(300, 1)) + y[:, None], estimator)
+    assert (found.status, found.per_class, found.in_all) == ("ok", 1, 2)
+    assert [c.subsamples for c in found.checks] == [8, 4, 2] and "too few rows to check" not in found.message
+
+
+@pytest.mark.slow
+def test_independent_rows_are_not_accused_by_chance() -> None:
+    accused = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        y = rng.random(800) > 0.5
+        accused.append(
+            "not independent" in plan({"y": y}, rng.normal(size=(800, 8)) + np.outer(y, np.eye(8)[0]), "lda").message
+        )
+    assert sum(accused) <= 1
+
+
 def test_groups_are_one_row_each() -> None:
     latents, labels, _ = curved(1200, seed=4)
     copies, y = np.repeat(latents, 5, axis=0), np.repeat(labels["y"], 5)
