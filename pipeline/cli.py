@@ -75,6 +75,6 @@ def run_command(command: Callable[..., Any]) -> int:
 def _told(error: LatentmillError) -> str:
     if isinstance(error, JobError):
         count = len(error.problems)
-        head = "The job has a problem:" if count == 1 else f"The job has {count} problems:"
+        head = "There is a problem:" if count == 1 else f"There are {count} problems:"
         return "\n".join([head, *(f"  - {p}" for p in error.problems)]) + "\n"
     return f"{error}\n"

@@ -44,13 +44,17 @@ class LabelCounts:
         parts = []
         if self.images_without_labels:
             parts.append(
-                f"{self.images_without_labels:,} images have no label row ({_shown(self.some_images, self.images_without_labels)})"
+                f"{_of(self.images_without_labels, 'image')} no label row ({_shown(self.some_images, self.images_without_labels)})"
             )
         if self.labels_without_image:
             parts.append(
-                f"{self.labels_without_image:,} label rows have no image ({_shown(self.some_labels, self.labels_without_image)})"
+                f"{_of(self.labels_without_image, 'label row')} no image ({_shown(self.some_labels, self.labels_without_image)})"
             )
         return "; ".join(parts)
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count:,} {what} has" if count == 1 else f"{count:,} {what}s have"
 
 
 def _shown(ids: tuple[str, ...], count: int) -> str:

@@ -3,6 +3,7 @@
 Without either: the rows that a filter names, in the order of a column, such as the largest anomaly scores.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +56,24 @@ class QueryResult:
         return {"dataset": self.dataset, "fingerprint": self.fingerprint, "version": self.version, "rows": self.rows}
 
     def table_rows(self) -> list[dict[str, Any]]:
-        """Rows for a terminal: labels in one cell, no uri."""
-        keep = ("id", "distance", *self.computed, "labels")
-        return [{k: row[k] for k in keep if k in row} for row in self.rows]
+        """Rows for a terminal: of the computed columns those that were asked by, else the anomaly; labels in one cell; no uri.
+
+        Maps and scores together are a dozen columns, and a terminal shows the first letters of each.
+        """
+        words = set(re.findall(r"\w+", f"{self.asked.where or ''} {self.asked.order or ''}"))
+        shown = [name for name in self.computed if name in words] or [n for n in self.computed if n == "anomaly"]
+        keep = ("id", "distance", *shown)
+        labels = [{"labels": _in_words(row["labels"])} if row.get("labels") else {} for row in self.rows]
+        return [{k: row[k] for k in keep if k in row} | said for row, said in zip(self.rows, labels, strict=True)]
+
+
+def _in_words(labels: dict[str, Any]) -> str:
+    """What an image has and how much of it: a bool that is false, or nothing at all, is not said."""
+
+    def told(name: str, value: Any) -> str:
+        return name if value is True else f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+
+    return ", ".join(told(name, value) for name, value in labels.items() if value is not None and value is not False)
 
 
 def run_query(asked: Query) -> QueryResult:

@@ -96,7 +96,17 @@ def list_failures(
 def list_directions(uri: str, options: dict[str, str], dataset: str | None) -> list[dict[str, Any]]:
     """Directions of the dataset's present codec, without their vectors; with their angles to the truth where those were measured."""
     view = open_dataset(uri, options, dataset)
-    columns = ["name", "estimator", "status", "n", "n_positive", "n_negative", "separation", "separation_low"]
+    columns = [
+        "name",
+        "estimator",
+        "status",
+        "message",
+        "n",
+        "n_positive",
+        "n_negative",
+        "separation",
+        "separation_low",
+    ]
     columns += ["separation_high", "auc", "auc_low", "auc_high", "sigma", "run_id"]
     where = f"dataset = '{view.name}' AND fingerprint = '{view.fingerprint}'"
     resampled = resampled_fits(view.store, where)

@@ -161,14 +161,15 @@ def _measured(ctx: Context, *, shown: set[str]) -> Iterator[Measured]:
 
 
 def _directions(ctx: Context) -> Iterator[tuple[str, DirectionEvidence]]:
-    """Every direction of the codec with its evidence, and the run that fitted it."""
+    """Every direction of the codec with its evidence, and the run that fitted it; those of this run first."""
     table = ctx.store.directions()
     fields = [f for f in DirectionEvidence.__dataclass_fields__ if f in directions_schema().names]
     # Components stand on no labels: their section shows what they stand on.
     unlabelled = ", ".join(f"'{name}'" for name in get_args(ComponentEstimator))
     mine = f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'"
     resampled = resampled_fits(ctx.store, mine)
-    for row in _rows(table, [*fields, "run_id"], f"{mine} AND estimator NOT IN ({unlabelled})"):
+    rows = list(_rows(table, [*fields, "run_id"], f"{mine} AND estimator NOT IN ({unlabelled})"))
+    for row in sorted(rows, key=lambda row: bool(row["run_id"] != ctx.run_id)):
         run = row.pop("run_id")
         for metric, found in resampled.get((run, row["name"]), {}).items():
             told = {f"{metric}{part}": found[key] for part, key in FIGURE.items()}

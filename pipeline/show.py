@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.summary_line import summary_line
+from pipeline.summary_line import first_few, summary_line
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -78,8 +78,8 @@ def show_directions(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             "name": row["name"],
             "estimator": row["estimator"],
             "status": row["status"],
+            "n": row["n"],
             "with": row["n_positive"],
-            "without": row["n_negative"],
             "separation, σ": between(row, "separation"),
             "AUC": between(row, "auc"),
             "off by, °": between(row, "angle") or (row["angle_status"] or "").replace("_", " "),
@@ -90,6 +90,19 @@ def show_directions(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         for row in short:
             del row["off by, °"]
     show_rows(rows if as_json else short, as_json=as_json)
+    if not as_json:
+        _show_why(rows)
+
+
+def _show_why(rows: Sequence[dict[str, Any]]) -> None:
+    """Below the table: what each status other than ok means, once for all directions that have it."""
+    why: dict[str, list[str]] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            why.setdefault(f"{row['status']}: {row['message'] or 'no more is known'}", []).append(row["name"])
+    console = Console()
+    for told, names in why.items():
+        console.print(f"[yellow]{first_few(names)}[/]: {told}", highlight=False, soft_wrap=True)
 
 
 def show_measurements(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:

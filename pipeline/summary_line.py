@@ -5,6 +5,9 @@ from typing import Any
 from schemas.steps import CODE_SETS
 from stages.report.figures import plain
 
+SOME = 4
+"""Names told of those that ended alike."""
+
 
 def summary_line(counts: dict[str, Any]) -> str:
     """One step's counts in words."""
@@ -29,19 +32,20 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "compact":
             freed = f"{counts['bytes'] / 2**20:,.0f} MiB" if counts["bytes"] else "nothing"
             return f"{counts['fragments']:,} fragments merged, {counts['versions']:,} versions gone, {freed} freed"
-        case "fit" | "components":
-            odd = "".join(f", {a}: {s}" for a, s in counts["odd"].items())
+        case "fit" | "components" | "compose":
             read = f", {counts['read']:,} read" if "read" in counts else ""
-            return f"{counts['directions']} directions from {counts['rows']:,} rows{read}{odd}"
+            return (
+                f"{_of(counts['directions'], 'direction')} from {_of(counts['rows'], 'row')}{read}{_odd(counts['odd'])}"
+            )
         case "diagnose":
             flags = f", flags: {', '.join(counts['flags'])}" if counts["flags"] else ", no flags"
             wrote = f", wrote {', '.join(counts['columns'])}" if counts["columns"] else ""
             return f"{counts['measurements']} measurements of {counts['rows']:,} rows{flags}{wrote}"
         case stage if stage in CODE_SETS:
-            return f"{counts['strips']:,} strips of {counts['frames']} code{'s' * (counts['frames'] != 1)}"
+            return f"{_of(counts['strips'], 'strip')} of {_of(counts['frames'], 'code')}"
         case "fidelity":
             left = f", {counts['left_out']:,} could not be made" if counts["left_out"] else ""
-            return f"{counts['sets']} set{'s' * (counts['sets'] != 1)}, {counts['rows']:,} pictures by {counts['extractor']}{left}"
+            return f"{_of(counts['sets'], 'set')}, {counts['rows']:,} pictures by {counts['extractor']}{left}"
         case "disentanglement":
             chance = f", {counts['at_chance']} no better than chance" if counts["at_chance"] else ""
             missing = f", {counts['missing']} not applicable" if counts["missing"] else ""
@@ -63,3 +67,20 @@ def summary_line(counts: dict[str, Any]) -> str:
             return f"{counts['rows']:,} images in both, {counts['ported']} directions carried over{odd}"
         case _:
             return str(counts.get("written", ""))
+
+
+def _of(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def _odd(odd: dict[str, str]) -> str:
+    """By status, with the names of the first few: a thousand components may have none."""
+    names: dict[str, list[str]] = {}
+    for name, status in odd.items():
+        names.setdefault(status, []).append(name)
+    return "".join(f", {status}: {first_few(found)}" for status, found in names.items())
+
+
+def first_few(names: list[str]) -> str:
+    """`a, b, c, d and 3 more`."""
+    return ", ".join(names[:SOME]) + (f" and {len(names) - SOME} more" if len(names) > SOME else "")

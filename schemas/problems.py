@@ -93,6 +93,8 @@ def _problem(place: Place, items: Sequence[Any], job: type[BaseModel], data: Map
     if kind in BOUNDS:
         key, words = BOUNDS[kind]
         return Problem(field, _short(value), f"{words} {context[key]}.")
+    if kind == "string_pattern_mismatch":
+        return Problem(field, _short(value), "is not written as this field asks.", _meaning(first["loc"], job)[2:-1])
     if kind == "broken_rule":
         inner = f"{field}.{context['field']}" if context["field"] else field
         return Problem(inner, context["value"], context["reason"], context["fix"])
@@ -182,7 +184,7 @@ def _fields(loc: Sequence[str | int], job: type[BaseModel]) -> list[str]:
 
 
 def _meaning(loc: Sequence[str | int], job: type[BaseModel]) -> str:
-    """The missing field's description, in brackets."""
+    """The field's description, in brackets."""
     for model in _models(loc[:-1], job):
         field = model.model_fields.get(str(loc[-1]))
         if field is not None and field.description:

@@ -24,7 +24,10 @@ def query(
     html: Annotated[Path | None, typer.Option("--html", help="Also write a picture gallery.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the most similar images, or list rows: `--where "anomaly > 3" --order -anomaly`."""
+    """Find the most similar images, or list rows: `--where "anomaly > 3" --order -anomaly`.
+
+    The table shows the anomaly, or the scores that were asked by; `--json` has them all.
+    """
     from pipeline.query import Query, run_query
     from pipeline.show import show_query
 

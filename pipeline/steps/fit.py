@@ -48,8 +48,10 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     store_measurements(step, ctx, [one for d in directions for one in d.intervals], version=version)
     ctx.progress(step, computed=splits.rows, committed=splits.rows, failed=0, total=splits.rows)
     odd = {d.attribute: d.status for d in directions if d.status != "ok"}
-    for attribute, status in odd.items():
-        ctx.notice(f"direction {attribute}: {status}")
+    for d in directions:
+        if d.status != "ok":
+            why = f": {d.message}" if d.message else ""
+            ctx.notice(f"direction {direction_name(step, d.attribute)}: {d.status}{why}")
     counts = {"directions": len(directions) - len(odd), "odd": odd, "rows": splits.rows}
     return counts if read is None else counts | {"read": read}
 

@@ -200,7 +200,7 @@ class Table:
         dataset = self.ref.open(version)
         clause = checked(dataset, where)
         by = (order or key_of(dataset.schema)).removeprefix("-")
-        self._check_columns(dataset.schema, [by])
+        self._check_columns(dataset.schema, [by], field="order")
         held = [n for n in names if n in dataset.schema.names]
         return query.ordered(dataset, held, where=clause, by=by, descending=(order or "").startswith("-"), limit=limit)
 
@@ -262,7 +262,7 @@ class Table:
         with asking(self.uri, "reading"):
             yield from scanner.to_batches()
 
-    def _check_columns(self, schema: pa.Schema, columns: Iterable[str]) -> None:
+    def _check_columns(self, schema: pa.Schema, columns: Iterable[str], *, field: str = "columns") -> None:
         known: dict[str, Any] = {f.name: f for f in schema}
         for name in columns:
             if name in (ROW_ID, ADDRESS):
@@ -271,4 +271,4 @@ class Table:
             inside = [f.name for f in known[first].type] if first in known and rest else []
             if first not in known or (rest and rest.strip("`") not in inside):
                 paths = [*known, *(f"{first}.{n}" for n in inside)]
-                raise JobError.one("columns", name, f"table {self.name} has no such column.", did_you_mean(name, paths))
+                raise JobError.one(field, name, f"table {self.name} has no such column.", did_you_mean(name, paths))

@@ -92,7 +92,9 @@ class Source:
         modules = dict(layered.layers.named_modules())
         name = self.layer or layered.default_layer
         if name not in modules or not name:
-            raise JobError.one(f"{self.at}.layer", name, "the decoder has no such layer.", did_you_mean(name, modules))
+            raise JobError.one(
+                f"{self.at}.layer", name, "the decoder has no such layer.", did_you_mean(name, filter(None, modules))
+            )
         return Activations(layered, modules[name], self.prior)
 
     def width(self) -> int:

@@ -31,6 +31,17 @@ class FitStatus(StrEnum):
     NOT_CONVERGED = "not_converged"  # the optimum was not reached in the allowed passes
 
 
+MEANING = {
+    FitStatus.NO_ROWS: "no row with a finite latent was selected; loosen the filter",
+    FitStatus.NO_LABELS: "no selected row has this label",
+    FitStatus.SINGLE_CLASS: "all labelled rows are of one class; label rows of the other, too",
+    FitStatus.CONSTANT: "the number is the same in all rows",
+    FitStatus.TOO_FEW: "fewer rows than the estimator needs; label more",
+    FitStatus.NO_VARIANCE: "the rows do not vary along it",
+    FitStatus.ZERO_NORM: "the classes have the same mean",
+    FitStatus.SEPARABLE: "a plane parts the classes, so the weights would grow without end; set l2 above 0",
+}
+"""What a status means and what helps, where the estimator had no more to say."""
 ROUNDING = 1e-12
 """Of a coefficient that would move a latent by its own deviation. Sums in float64 leave less; a sampling error is more at any n."""
 

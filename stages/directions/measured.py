@@ -9,7 +9,7 @@ import numpy as np
 from schemas.source import LabelType
 from schemas.steps import FitStep
 from stages.attributes import Floats
-from stages.directions.direction import Direction, Estimate, FitStatus
+from stages.directions.direction import MEANING, Direction, Estimate, FitStatus
 from stages.directions.effect import PATTERN
 from stages.directions.fitted import Fitted
 from stages.directions.scoring import Scores, Scoring, Spread, spreads
@@ -83,7 +83,8 @@ def direction_of(step: FitStep, fitted: Fitted, i: int, attributes: tuple[str, .
 
 def _message(fitted: Fitted, i: int, held_out: Spread | None) -> str | None:
     """What a reader should know beside the numbers; None when there is nothing. `held_out`: what held-out rows measured."""
-    said = [fitted.stored[i].message]
+    status = FitStatus.NO_ROWS if fitted.everything.n == 0 else fitted.stored[i].status
+    said = [fitted.stored[i].message or MEANING.get(status, "")]
     if held_out is not None and fitted.columns[i].binary and held_out.auc is None:
         trial = fitted.trial[i].status
         why = "too few of them in a class" if trial is FitStatus.OK else f"the fit without them is {trial}"
@@ -98,6 +99,12 @@ def without_values(step: FitStep, fitted: Fitted, attributes: Mapping[str, Label
     seen = {column.label for column in fitted.columns}
     status = FitStatus.NO_LABELS if fitted.everything.n else FitStatus.NO_ROWS
     bare = Direction(
-        "", tuple(attributes), step.estimator, str(status), None, step.confidence, non_finite=fitted.non_finite
+        "",
+        tuple(attributes),
+        step.estimator,
+        str(status),
+        MEANING[status],
+        step.confidence,
+        non_finite=fitted.non_finite,
     )
     return [replace(bare, attribute=label) for label in attributes if label not in seen]

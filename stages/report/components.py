@@ -44,7 +44,7 @@ def components(rows: Sequence[Measurement]) -> Markup:
     mixed = "Unresolved: so close to another that a second sample of images would mix the two." if _mixed(found) else ""
     return tag(
         "div",
-        tag("p", told, " ", _counted(rows), " ", mixed, class_="more"),
+        tag("p", told, " ", _counted(rows, weights=metric == "weight_energy"), " ", mixed, class_="more"),
         tag("div", [_row(m, shares.get(m.subject, 0.0), largest) for m in found[:SHOWN]], class_="rows"),
         tag("p", f"and {count(left)} more: ", tag("code", "latentmill measurements"), class_="more")
         if left > 0
@@ -64,9 +64,11 @@ def _row(found: Measurement, share: float, largest: float) -> Markup:
     return tag("div", name, bar(100 * share / largest), value, class_="row", title=found.message or None)
 
 
-def _counted(rows: Sequence[Measurement]) -> str:
+def _counted(rows: Sequence[Measurement], *, weights: bool) -> str:
     counts = {m.metric: int(m.value or 0) for m in rows if m.metric in ("rows", "non_finite")}
     left = f", {count(counts['non_finite'])} non-finite ones left out" if counts.get("non_finite") else ""
+    if weights:
+        return f"No row takes part; σ along them is of {count(counts.get('rows', 0))} rows{left}."
     return f"From {count(counts.get('rows', 0))} rows{left}."
 
 

@@ -79,7 +79,7 @@ class StripTable:
 
 @dataclass(frozen=True)
 class DirectionEvidence:
-    """A fitted direction. `separation` is in σ; None where the fit has no such figure (`status` says why).
+    """A fitted direction. `separation` is in σ; None where the fit has no such figure (`status` and `message` say why).
 
     Where the fit was resampled: `angle` to the true direction, in degrees, with `angle_status` and `angle_message`, which say why
     it has none; `stability`, the mean cosine of fits to resampled images with this one.
@@ -106,6 +106,7 @@ class DirectionEvidence:
     stability: float | None = None
     stability_low: float | None = None
     stability_high: float | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True)

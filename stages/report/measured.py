@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from schemas.measurements import OK, Measurement
 from stages.report.compare import compare
 from stages.report.components import components
+from stages.report.compose import compose
 from stages.report.convergence import convergence
 from stages.report.data import Measured
 from stages.report.diagnosis import diagnosis
@@ -23,6 +24,8 @@ def measured(found: Measured) -> Markup:
             return diagnosis(found.measurements)
         case "components":
             return components(found.measurements)
+        case "compose":
+            return compose(found.measurements)
         case "disentanglement":
             return _beside(disentanglement, found.measurements)
         case "evaluate":

@@ -14,6 +14,8 @@ from stages.report.figures import MINUS, count, interval, percent, rate, seconds
 from stages.report.markup import Markup, image, join, tag
 from stages.report.preview import hex_lines, thumbnail
 
+SHOWN = 24
+"""Directions in plain sight: a store collects them, and a category has one a value."""
 SEPARATED = (
     "Separation: how far the images with and without it lie apart along the direction, in standard deviations. AUC: how often it "
     "ranks an image with it above one without, on images it was not fitted to; 0.5 is guessing."
@@ -36,14 +38,20 @@ def directions(found: Sequence[DirectionEvidence]) -> Markup:
         f"held-out AUC ({level} interval)",
         *((f"angle to the truth, ° ({level} interval)",) if resampled else ()),
     )
-    return tag(
-        "div",
-        tag(
+
+    def table(some: Sequence[DirectionEvidence]) -> Markup:
+        return tag(
             "table",
             tag("thead", tag("tr", [tag("th", c, scope="col") for c in columns])),
-            tag("tbody", [_direction(d, widest, resampled=resampled) for d in found]),
+            tag("tbody", [_direction(d, widest, resampled=resampled) for d in some]),
             class_="facts",
-        ),
+        )
+
+    left = found[SHOWN:]
+    return tag(
+        "div",
+        table(found[:SHOWN]),
+        tag("details", tag("summary", f"{count(len(left))} more directions"), table(left)) if left else None,
         tag("p", SEPARATED, " ", RESAMPLED if resampled else "", class_="more"),
         class_="card wide",
     )
@@ -51,7 +59,8 @@ def directions(found: Sequence[DirectionEvidence]) -> Markup:
 
 def _direction(d: DirectionEvidence, widest: float, *, resampled: bool) -> Markup:
     how = d.estimator.replace("_", " ")
-    odd = tag("span", d.status.replace("_", " "), class_="note") if d.status != "ok" else None
+    told = d.status.replace("_", " ") + (f": {d.message}" if d.message else "")
+    odd = tag("span", told, class_="note") if d.status != "ok" else None
     return tag(
         "tr",
         tag("th", d.name, tag("small", how), odd, scope="row"),

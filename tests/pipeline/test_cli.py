@@ -82,6 +82,33 @@ def test_lists_of_failures_directions_and_runs(done: Path) -> None:
     assert [r["state"] for r in runs] == ["done"]
 
 
+def test_directions_without_a_vector_say_why_once(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.show import show_directions
+
+    evidence = dict.fromkeys(("separation", "auc", "angle", "angle_status", "n_positive", "n"))
+    rows = [
+        {"name": f"a{i}", "estimator": "ols", "status": "constant", "message": "always the same", **evidence}
+        for i in range(6)
+    ]
+    show_directions([*rows, {**rows[0], "name": "fine", "status": "ok", "n": 12}], as_json=False)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "a0, a1, a2, a3 and 2 more: constant: always the same"
+    assert "12" in next(line for line in said if line.startswith("fine"))
+    show_directions([{**rows[0], "status": "ok"}], as_json=False)
+    assert "always" not in capsys.readouterr().out
+
+
+def test_steps_are_told_in_the_right_number() -> None:
+    from pipeline.summary_line import summary_line
+
+    of = {"stage": "compose", "rows": 300}
+    assert summary_line({**of, "directions": 1, "odd": {}}) == "1 direction from 300 rows"
+    odd = {f"p.{i}": "no_rows" for i in range(9)}
+    told = "0 directions from 300 rows, no_rows: p.0, p.1, p.2, p.3 and 5 more"
+    assert summary_line({**of, "directions": 0, "odd": odd}) == told
+    assert summary_line({"stage": "edit", "strips": 1, "frames": 2}) == "1 strip of 2 codes"
+
+
 def test_power_tells_how_many_labels(done: Path) -> None:
     plan = json.loads(latentmill("power", "--attribute", "bright", "--json", cwd=done).stdout)
     assert (plan["status"], plan["rows"], plan["n_positive"] + plan["n_negative"]) == ("ok", 36, 36)

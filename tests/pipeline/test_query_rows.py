@@ -8,7 +8,7 @@ import pytest
 from store_rows import FINGERPRINT, add, batch, names
 
 from pipeline.gallery import write_gallery
-from pipeline.query import Query, run_query
+from pipeline.query import Query, QueryResult, run_query
 from pipeline.show import show_query
 from pipeline.store.column_values import Computed
 from pipeline.store.store import Store
@@ -65,10 +65,24 @@ def test_questions_that_cannot_be_asked(uri: str) -> None:
         ask(uri)
     with pytest.raises(JobError, match="nearest first"):
         ask(uri, image_id=names(1)[0], order="anomaly")
-    with pytest.raises(JobError, match="anomaly"):
+    with pytest.raises(JobError, match=r"order = 'anomly'.*did you mean `anomaly`"):
         ask(uri, order="anomly")
     with pytest.raises(JobError, match="no column"):
         ask(uri, where="anomly > 3")
+
+
+def test_a_terminal_shows_the_scores_that_were_asked_by_and_what_an_image_has() -> None:
+    computed = ("typicality", "anomaly", "map_umap_1", "map_umap_2")
+    labels = {"smiling": True, "old": False, "hat": None, "age": 31.25, "who": "ann"}
+    rows = [{"id": "a", "uri": "x", **dict.fromkeys(computed, 0.5), "labels": labels}]
+
+    def shown(**asked: str) -> dict[str, object]:
+        (row,) = QueryResult(Query("s", {}, None, **asked), "d", "f", 1, rows, None, computed).table_rows()  # type: ignore[arg-type]
+        return row
+
+    assert shown(image_id="b") == {"id": "a", "anomaly": 0.5, "labels": "smiling, age=31.25, who=ann"}
+    assert list(shown(where="typicality > 3 AND width > 2")) == ["id", "typicality", "labels"]
+    assert list(shown(order="-map_umap_2", where="anomaly > 3")) == ["id", "anomaly", "map_umap_2", "labels"]
 
 
 def test_shown_as_a_table_and_as_a_gallery(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def test_every_code_set_and_every_notice_is_there_again(folder: Path) -> None:
     assert len(pictures(own)) > 2 * len(CODE_SETS)
     assert pictures(again) == pictures(own)
     said = re.findall(r'<ul class="notices">.*?</ul>', own.read_text(), re.S)
-    assert "direction bright: single_class" in str(said)
+    assert "direction few.bright: single_class: all labelled rows are of one class" in str(said)
     assert re.findall(r'<ul class="notices">.*?</ul>', again.read_text(), re.S) == said
 
 

@@ -262,6 +262,10 @@ def test_an_override_that_leads_nowhere_is_named(path: str, message: str) -> Non
             {"codec": {"family": "custom", "entry": "my.codec:Mine"}},
             "codec.entry = 'my.codec:Mine': the job does not allow code of your own. Fix: set allow_code: true",
         ),
+        (
+            {"steps__2": {"stage": "compare", "fingerprint": "xyz"}, "steps__3": {"stage": "encode", "name": "again"}},
+            "steps.2 (compare).fingerprint = 'xyz': is not written as this field asks. Fix: the other codec, by the first",
+        ),
     ],
 )
 def test_a_problem_names_the_field_the_value_and_the_fix(change: dict[str, Any], message: str) -> None:

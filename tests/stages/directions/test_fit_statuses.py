@@ -78,6 +78,7 @@ def test_statuses_instead_of_nan(estimator: str) -> None:
         numbers = [v for v in asdict(direction).values() if isinstance(v, float | np.ndarray)]
         assert all(np.isfinite(v).all() for v in numbers)
         assert (direction.vector is None) == (direction.status != "ok")
+        assert direction.status == "ok" or direction.message, "a status says what it means"
     table = pa.Table.from_pylist([asdict(d) | KEYS for d in found.values()], directions_schema())
     assert table.column("status").to_pylist() == ["ok", "no_labels", "single_class", "too_few"]
 
