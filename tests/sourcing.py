@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from imagefiles import encoded
 
 from pipeline.sources.open import open_source
 from pipeline.sources.read import ImageReader
@@ -12,6 +13,16 @@ from schemas.codec import Preprocess
 from schemas.source import SourceSpec
 
 SMALL = Preprocess(size=8)
+
+
+def picture(shade: int) -> bytes:
+    """A grey PNG of 8×8."""
+    return encoded(np.full((8, 8, 3), shade, np.uint8), "PNG")
+
+
+def shade_of(row: dict[str, Any]) -> int | str:
+    """What a read picture shows, or its error."""
+    return row["error"] or int(row["pixels"].mean())
 
 
 def listed(spec: SourceSpec) -> list[dict[str, Any]]:

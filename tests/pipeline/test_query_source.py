@@ -1,10 +1,8 @@
 """Pictures of a query's page are read as the dataset's source was, also where the store lies elsewhere, with other options."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from s3 import S3, s3_server
+from s3 import S3
 
 from pipeline.gallery import write_gallery
 from pipeline.query import Query, picture_options, run_query
@@ -14,12 +12,6 @@ from schemas.job import parse_job
 from tests.jobs import image_id, job_data, make_images
 
 PICTURES = "s3://pictures/images/**/*.png"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
 
 
 def shown(asked: Query, page: Path) -> int:

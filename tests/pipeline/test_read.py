@@ -3,7 +3,6 @@
 import os
 import pickle
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 import xxhash
 from imagefiles import encoded, photo
-from s3 import S3, s3_server
+from s3 import S3
 from sourcing import SMALL, read, work_of
 
 from pipeline.sources.labels import LabelIndex
@@ -20,12 +19,6 @@ from pipeline.sources.read import ImageReader
 from schemas.batches import pixels_schema, work_schema
 from schemas.codec import Preprocess
 from schemas.source import FilesSource, LabelsSpec, SourceSpec
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
 
 
 def picture(shade: int) -> bytes:

@@ -1,27 +1,16 @@
 """Manifests: a file of uri, size and etag in place of a listing."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from imagefiles import encoded
 from s3 import s3_server
-from sourcing import listed, read, work_of
+from sourcing import listed, picture, read, shade_of, work_of
 
 from pipeline.sources.open import open_source
 from schemas.errors import JobError, SourceError
 from schemas.source import ManifestSource
-
-
-def picture(shade: int) -> bytes:
-    return encoded(np.full((8, 8, 3), shade, np.uint8), "PNG")
-
-
-def shade_of(row: dict[str, Any]) -> int | str:
-    return row["error"] or int(row["pixels"].mean())
 
 
 def manifest(path: Path, text: str) -> ManifestSource:

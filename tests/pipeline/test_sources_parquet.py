@@ -1,6 +1,5 @@
 """Parquet sources: bytes and {bytes, path}, ids, labels, and reading them back row by row."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from imagefiles import encoded
-from s3 import S3, s3_server
-from sourcing import SMALL, ids, listed, read, work_of
+from s3 import S3
+from sourcing import SMALL, ids, listed, picture, read, shade_of, work_of
 
 from pipeline.sources.open import open_source
 from pipeline.sources.read import ImageReader
 from schemas.errors import JobError, SourceError
 from schemas.job import parse_job
 from schemas.source import ParquetSource
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
-
-def picture(shade: int) -> bytes:
-    return encoded(np.full((8, 8, 3), shade, np.uint8), "PNG")
-
-
-def shade_of(row: dict[str, Any]) -> int | str:
-    return row["error"] or int(row["pixels"].mean())
 
 
 def write(

@@ -3,30 +3,16 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from imagefiles import encoded
-from s3 import S3, s3_server
-from sourcing import ids, listed, read, work_of
+from s3 import S3
+from sourcing import ids, listed, picture, read, shade_of, work_of
 
 from pipeline.sources.open import open_source
 from schemas.errors import SourceError
 from schemas.source import TarSource
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
-
-def picture(shade: int) -> bytes:
-    return encoded(np.full((8, 8, 3), shade, np.uint8), "PNG")
 
 
 def tar(members: dict[str, bytes], *, kind: int = tarfile.PAX_FORMAT) -> bytes:
@@ -43,10 +29,6 @@ def shards(folder: Path, *contents: dict[str, bytes]) -> TarSource:
     for i, members in enumerate(contents):
         (folder / f"{i:05d}.tar").write_bytes(tar(members))
     return TarSource(images=f"{folder}/*.tar")
-
-
-def shade_of(row: dict[str, Any]) -> int | str:
-    return row["error"] or int(row["pixels"].mean())
 
 
 def test_samples_are_members_of_one_name(tmp_path: Path) -> None:
