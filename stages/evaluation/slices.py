@@ -12,7 +12,7 @@ import numpy as np
 from schemas.measurements import OK, Measurement
 from stages.attributes import Floats
 from stages.evaluation.discovery import benjamini_hochberg, p_value
-from stages.evaluation.replicates import FEW, TOO_FEW, Results, independent, ratio
+from stages.evaluation.replicates import CONSTANT_SCORE, FEW, TOO_FEW, Results, independent, ratio
 
 DIFFERS = "differs"
 
@@ -37,6 +37,9 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
     q_values = benjamini_hochberg([p for *_, p in tested])
     for (i, target, s), (inside, difference, n, p), q in zip(cells, tested, q_values, strict=True):
         about: dict[str, Any] = {"subject": found.design.edits[i].name, "target": names[s], "unit": "σ"}
+        if p is None and n and not np.isfinite(found.sigma[0, target]):
+            yield Measurement("slice_effect", n=n, status=CONSTANT_SCORE, **about)
+            continue
         if p is None:
             told = f"{n} images in this slice"
             if found.design.group is not None:

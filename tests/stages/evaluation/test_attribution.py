@@ -307,3 +307,40 @@ def test_without_a_response_the_model_s_part_says_that_it_is_both() -> None:
     assert units(found["leak_model"])[0] == pytest.approx(KAPPA + 0.3, abs=0.01)
     assert "the scorer's own leaks are in it" in found["leak_model"].message
     assert (found["leak_scorer"].status, found["leak_scorer"].value) == ("collinear_labels", None)
+
+
+def test_what_a_held_out_score_does_not_see_is_told_with_the_width_of_nothing() -> None:
+    """√2 of its replicates' reach: folds say it twice (`crossfit.HALVES`). A score that sees its label is told as it is."""
+    matrix = np.array([0.3, 0.1, 0.4])[:, None, None]
+    blind = ScorerResponse(("a",), matrix, 100, held_out=True)
+    seeing = ScorerResponse(("a",), matrix, 100, held_out=True, usable=(0,))
+    np.testing.assert_allclose(blind.own(0), 0.3 + np.sqrt(2) * np.array([0, -0.2, 0.1]))
+    np.testing.assert_allclose(seeing.own(0), [0.3, 0.1, 0.4])
+
+
+def test_whether_leaks_can_be_undone_does_not_hang_on_the_units_of_labels_or_scores() -> None:
+    rng, n = np.random.default_rng(2), 300
+    labels = (rng.random((n, 2)) < 0.5).astype(float)
+    scores = labels @ np.array([[1.0, 0.3], [0.2, 1.0]]) + 0.2 * rng.standard_normal((n, 2))
+    hashes = hash_ids(pa.array([f"{i}" for i in range(n)]))
+    for unit, said in ((1.0, 1.0), (1e4, 1.0), (1.0, 1e4), (1e-4, 1e4)):
+        sums = empty_sums(2, 2, replicates=100)
+        add_rows(sums, labels * [1, unit], scores * [said, 1], hashes, seed=0)
+        found = ScorerResponse.of(("a", "b"), sums, confidence=0.95)
+        assert (found.status, found.usable) == ("", (0, 1)), (unit, said)
+
+
+def test_a_scorers_leak_is_told_in_deviations_of_the_scores() -> None:
+    """The leak of a into b is S_ba/S_aa in units of the scores; a score in hundreds must not make it a hundred times as large."""
+    rng, n = np.random.default_rng(4), 300
+    labels = (rng.random((n, 2)) < 0.5).astype(float)
+    scores = (labels @ np.array([[1.0, 0.3], [0.0, 1.0]]) + 0.2 * rng.standard_normal((n, 2))) * [1, 100]
+    sums = empty_sums(2, 2, replicates=100)
+    add_rows(sums, labels, scores, hash_ids(pa.array([f"{i}" for i in range(n)])), seed=0)
+    stage = leaky_stage(Design((Edit("a", "a", "ols", np.eye(4)[0], np.zeros(4), 1.0),), (1.0,), "latent", ("a", "b"), identity=False))  # fmt: skip
+    found = Results(stage.design, stage.add(stage.start(), simulated(60, 0)[0]), 0.95)
+    told = {(m.metric, m.subject, m.target): m for m in scorer_leaks(found, ScorerResponse.of(("a", "b"), sums, confidence=0.95))}  # fmt: skip
+    slope = np.linalg.lstsq(np.column_stack([np.ones(n), labels]), scores, rcond=None)[0]
+    expected = slope[1, 1] / slope[1, 0] * found.sigma[0, 0] / found.sigma[0, 1]
+    assert expected > 5 and told["scorer_leak", "a", "b"].value == pytest.approx(expected)
+    assert told["scorer_response", "b", "b"].value == pytest.approx(slope[2, 1] / found.sigma[0, 1])

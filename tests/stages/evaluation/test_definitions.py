@@ -170,6 +170,15 @@ def test_a_slice_of_one_person_has_no_effect_however_many_images() -> None:
     assert not any(metric == "slice_interaction" for metric, _, _ in told)
 
 
+def test_a_score_that_never_varies_has_no_effect_in_a_slice_and_that_is_why() -> None:
+    sliced = tuple(Slice(f"cap={h}", Column("cap", "cap", "bool"), holds=h) for h in (True, False))
+    cap = np.arange(N) % 2 == 0
+    asked, member = design(slices=sliced), np.stack([cap, ~cap], axis=1)
+    told = by(slices(results(asked, responses(np.random.default_rng(0)), member=member, still=True), false_discoveries=0.05))  # fmt: skip
+    assert {told["slice_effect", "a", s.name].status for s in sliced} == {"constant_score"}
+    assert {told["slice_effect", "b", s.name].status for s in sliced} == {"ok"}
+
+
 def test_equal_directions_share_their_rank() -> None:
     twins = tuple(Edit(name, "a", name, AXES[0], np.zeros(4), 1.0) for name in ("one", "two", "worse"))
     deltas = np.repeat(responses(np.random.default_rng(5))[:, :1], 3, axis=1)
@@ -193,6 +202,16 @@ def test_smoothness_takes_steps_by_their_strength() -> None:
     assert bent["step_ratio"][0, 0] == pytest.approx(1)
     # Three speeds of 40 grey levels a unit, two turns between them: none, and one of a right angle.
     assert bent["bend"][0, 0] == pytest.approx(np.sqrt(2) / 2, rel=1e-3)
+
+
+def test_a_mask_is_top_left_bottom_right_in_shares_of_the_sides() -> None:
+    """Three rows of eight and half of four columns: of a picture that changes by its place, only those count."""
+    asked = design(edits=(Edit("a", "a", "ols", AXES[0], np.zeros(4), 1.0, mask=(0.25, 0.5, 0.625, 1.0)),), strengths=(1.0,))  # fmt: skip
+    pictures = torch.zeros(1, 2, 8, 4, 3, dtype=torch.uint8)
+    pictures[0, 1] = torch.arange(96).view(8, 4, 3)
+    found, moved = picture_features(asked, pictures), np.arange(96).reshape(8, 4, 3)
+    assert found["inside"][0, 0, 0] == pytest.approx(moved[2:5, 2:4].sum() / 255)
+    assert found["change"][0, 0, 0] == pytest.approx(moved.sum() / 255)
 
 
 def test_identity_leaves_out_the_edits_own_direction_and_is_about_the_mean() -> None:

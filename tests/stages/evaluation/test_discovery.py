@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from stages.evaluation.discovery import benjamini_hochberg, p_value
 
@@ -12,6 +13,21 @@ def test_the_example_of_the_paper() -> None:
     found = benjamini_hochberg(given[::-1])[::-1]
     assert sum(q <= 0.05 for q in found if q is not None) == 4
     assert found[3] == pytest.approx(0.0095 * 15 / 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_q_values_are_scipys(seed: int) -> None:
+    """Also where a q-value would fall below that of a smaller p, of ties, and of p that are exactly 0 or 1."""
+    rng = np.random.default_rng(seed)
+    given = np.concatenate([rng.random(20) ** 3, [0.0, 0.0, 1.0, 1.0, 0.04, 0.04, 0.0401]])
+    found = benjamini_hochberg(rng.permutation(given).tolist())
+    assert sorted(found) == pytest.approx(sorted(stats.false_discovery_control(given)), rel=1e-12)
+
+
+def test_a_p_value_is_two_sided_by_the_replicates_spread() -> None:
+    replicates = np.random.default_rng(0).standard_normal(12)
+    for value in (0.7, -0.7):
+        assert p_value(value, replicates) == pytest.approx(2 * stats.norm.sf(0.7 / np.std(replicates, ddof=1)))
 
 
 def test_missing_tests_do_not_count() -> None:
