@@ -242,7 +242,8 @@ def _interval(score: _Score, value: float) -> Interval:
 def _held(name: str, value: float, null: Null, interval: Interval, n: int) -> Measurement:
     p = null.p_value(value)
     chance = value <= null.level
-    said = [f"not above {null.level:.3g}, the 95 % level of {len(null.scores)} permutations"] if chance else []
+    level = "95 % level" if len(null.scores) >= 20 else "highest"
+    said = [f"not above {null.level:.3g}, the {level} of {len(null.scores)} permutations"] if chance else []
     detail = {"null": list(null.scores), "null_mean": null.mean, "p": p}
     if interval.why is not None:
         detail["no_interval"] = str(interval.why)

@@ -170,6 +170,18 @@ def test_a_slice_of_one_person_has_no_effect_however_many_images() -> None:
     assert not any(metric == "slice_interaction" for metric, _, _ in told)
 
 
+@pytest.mark.parametrize("way", [1, -1])
+def test_less_is_less_of_what_the_edit_does_elsewhere_whichever_way_that_is(way: int) -> None:
+    """An edit that lowers its score works less where it lowers it less."""
+    sliced = tuple(Slice(f"cap={h}", Column("cap", "cap", "bool"), holds=h) for h in (True, False))
+    cap, deltas = np.arange(N) % 2 == 0, way * responses(np.random.default_rng(0))
+    deltas[cap, 0, :, 0] *= 0.2
+    found = results(design(slices=sliced), deltas, member=np.stack([cap, ~cap], axis=1))
+    told = by(slices(found, false_discoveries=0.05))
+    assert told["slice_interaction", "a", "cap=True"].message == "the edit works less here than on other images"
+    assert told["slice_interaction", "a", "cap=False"].message == "the edit works more here than on other images"
+
+
 def test_a_score_that_never_varies_has_no_effect_in_a_slice_and_that_is_why() -> None:
     sliced = tuple(Slice(f"cap={h}", Column("cap", "cap", "bool"), holds=h) for h in (True, False))
     cap = np.arange(N) % 2 == 0

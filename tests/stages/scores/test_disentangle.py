@@ -59,6 +59,14 @@ def test_a_disentangled_code_passes_its_nulls_and_noise_does_not() -> None:
     )
 
 
+def test_the_level_of_few_permutations_is_called_what_it_is() -> None:
+    """Of three no 95 % level can be told: a score must be above all of them, and the message does not say more."""
+    bad = by_metric(measured(*sample("noise", 3000, seed=1), scores=("mig", "modularity", "irs"), permutations=3))
+    told = [m for m in bad.values() if m.status == "at_chance"]
+    assert told and all("the highest of 3 permutations" in m.message for m in told)
+    assert all(m.threshold == max(json.loads(m.detail)["null"]) for m in bad.values())
+
+
 def test_intervals_hold_what_the_score_is_on_average() -> None:
     """120 samples of 240 rows, of which 160 are scored; two factors in three coordinates, one of them of both."""
     values, found = [], []
