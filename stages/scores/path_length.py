@@ -90,7 +90,7 @@ def path_length(lengths: Floats, *, trim: float = TRIM, confidence: float = 0.95
     high = np.quantile(lengths, 1 - trim, method="higher")
     kept = lengths[(lengths >= low) & (lengths <= high)]
     spread = np.std(np.clip(lengths, low, high), ddof=1) / ((1 - 2 * trim) * np.sqrt(len(lengths)))
-    reach = float(stats.norm.ppf((1 + confidence) / 2) * spread)
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(kept) - 1) * spread)
     value = float(kept.mean())
     return PathLength(value, value - reach, value + reach, len(kept))
 
