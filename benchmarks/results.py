@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.report.figures import plain
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -32,9 +34,9 @@ def report(name: str, title: str, results: list[Result], *, notes: str = "", kee
     """Prints the figures and, to `keep` them, writes them to `benchmarks/results/<date>-<name>.md`."""
     lines = ["| figure | value | must reach | | detail |", "|---|---|---|---|---|"]
     for r in results:
-        goal = "" if r.sign is None else f"{'≥' if r.sign == '>=' else '≤'} {r.goal:g}"
+        goal = "" if r.goal is None else f"{'≥' if r.sign == '>=' else '≤'} {plain(r.goal)}"
         mark = "" if r.reached is None else "reached" if r.reached else "**missed**"
-        lines.append(f"| {r.name} | {r.value:.3g} | {goal} | {mark} | {r.detail} |")
+        lines.append(f"| {r.name} | {plain(r.value)} | {goal} | {mark} | {r.detail} |")
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     text = "\n".join([f"# {title}", "", f"{date}. {hardware()}", "", *lines, *(["", notes] if notes else []), ""])
     print(text)
