@@ -2,10 +2,24 @@
 
 The table is one draw. Ours, default_rng(3) with the factors first and the noise after them, gives MIG, continuous SAP,
 modularity and IRS of all five representations to the digits that the table has, so these are held to half a unit of the last
-one. Discrete SAP did not give its digits in some forty ways to draw training and test rows; FactorVAE, β-VAE and DCI come near
-as drawn here. Their tolerances leave room for another draw, and were held against what 12 seeds give (DCI was not sampled: its
-trees take too long). Discrete SAP has only two standard deviations (.06; a seed in ten misses it). What a score is does not rest
-on them: each equals its definition to 1e-12 on any representation.
+one. Of 1,200 draws (seeds 0 to 199, two generators, three ways to draw factors) it is the only one that does.
+
+The other columns hang on draws that the table does not name. Looked for, with that sample or one of their own:
+- discrete SAP, 40,300 recipes: test rows from the same generator after up to two other draws, from fresh ones (seeds 0 to 99),
+  parts of the sample or all of it; 500 to 5,000 of them; training rows of their own; 19 settings of classifier and scale. 33 give
+  .611 and .269, as chance would (one in 700 or so of other seeds), and none of these .003 too. Trained on the table's own rows
+  and tested on others, the score is .626 ± .006.
+- FactorVAE 4,248 and β-VAE 858 (orders of draws, rows that give the variances, what was drawn before, votes one by one or all
+  at once): 120 and 11 give the digits of `rotated` (chance: 3 %), 23 and 5 of these those of `noise` too (chance: a fifth and a
+  quarter). Of the 46 FactorVAE recipes whose generator was followed on to the β-VAE score, none gives all four digits.
+- DCI: none of 59 draws of rows gives .753 and .755; those of the table's own first 2,000 rows are .751 and .754, whatever the
+  classifier's seed.
+
+So these are held as what they are, draws: each digit must lie in the band of our score's own draws (`BANDS`, `BOOSTED`). That
+finds a wrong definition only if it moves a score by more than the band's half width: .07 for discrete SAP, which jumps when the
+classifier loses a level, .04 for FactorVAE and β-VAE, .002 to .005 for DCI. A hinge that is not squared (.235), codes that are not
+standardised (.524) or half as large (.442) are outside. What a score is does not rest on this: each equals its definition to
+1e-12 on any representation.
 """
 
 from dataclasses import dataclass
@@ -14,6 +28,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from stages.scores.beta_vae import beta_vae_score
 from stages.scores.dci import completeness, disentanglement, importances
@@ -26,25 +41,37 @@ from stages.scores.modularity import modularity
 from stages.scores.null import orders_of, permutation_nulls
 from stages.scores.sap import accuracies, sap, sap_continuous
 from tests.stages.scores import reference
-from tests.stages.scores.representations import KINDS, SIZES, Drawn, rows, standardised
+from tests.stages.scores.representations import KINDS, SIZES, Drawn, represent, rows, standardised
 
 VOTES = (1500, 800)
-TABLE = {  # representation: ((score, tolerance), …) of MIG, SAP continuous, SAP discrete, D, C, modularity, IRS, Factor, β
-    "identity": ((0.999, 5e-4), (1, 1e-3), (0.611, 0.06), (1, 1e-3), (1, 1e-3), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
-    "twice": ((0, 1e-12), (0, 1e-12), (0, 0), (1, 1e-3), (0.674, 0.012), (1, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
-    "constant": (
-        *((0.999, 5e-4), (1, 1e-3), (0.611, 0.06), (1, 1e-3), (1, 1e-3)),
-        *((0.8, 1e-3), (1, 1e-12), (1, 0), (1, 0)),
-    ),
-    "rotated": (
-        *((0.498, 5e-4), (0.502, 5e-4), (0.269, 0.06), (0.753, 0.005), (0.755, 0.005)),
-        *((0.895, 5e-4), (0.731, 5e-4), (0.731, 0.06), (0.791, 0.06)),
-    ),
-    "noise": (
-        *((0.001, 5e-4), (0, 5e-4), (0.003, 0.01), (0.001, 0.002), (0.001, 0.002)),
-        *((0.59, 0.005), (0.31, 0.005), (0.23, 0.06), (0.25, 0.06)),
-    ),
+EXACT = {  # representation: (score, tolerance) of MIG, SAP continuous, modularity, IRS
+    "identity": ((0.999, 5e-4), (1, 1e-3), (1, 1e-3), (1, 1e-12)),
+    "twice": ((0, 1e-12), (0, 1e-12), (1, 1e-3), (1, 1e-12)),
+    "constant": ((0.999, 5e-4), (1, 1e-3), (0.8, 1e-3), (1, 1e-12)),
+    "rotated": ((0.498, 5e-4), (0.502, 5e-4), (0.895, 5e-4), (0.731, 5e-4)),
+    "noise": ((0.001, 5e-4), (0, 5e-4), (0.59, 0.005), (0.31, 0.005)),
 }
+DRAWS, VOTED_DRAWS = range(100, 299), range(100, 124)
+BANDS = {  # (score, representation): the table's digits, and the band of our draws
+    ("sap_discrete", "identity"): (0.611, (0.537, 0.68)),
+    ("sap_discrete", "rotated"): (0.269, (0.189, 0.339)),
+    ("sap_discrete", "noise"): (0.003, (0.002, 0.0155)),
+    ("factor_vae", "rotated"): (0.731, (0.7185, 0.792)),
+    ("factor_vae", "noise"): (0.23, (0.216, 0.284)),
+    ("beta_vae", "rotated"): (0.791, (0.7365, 0.812)),
+    ("beta_vae", "noise"): (0.25, (0.205, 0.301)),
+}
+"""Discrete SAP: lowest to highest of 199 draws, which holds another draw 99 times in 100 whatever its distribution.
+FactorVAE and β-VAE: where Student's t of 24 draws puts another with 99 %."""
+BOOSTED = {  # representation: the table's digits and the band, of D and C
+    "identity": ((1, (0.999, 1.0)), (1, (0.999, 1.0))),
+    "twice": ((1, (0.999, 1.0)), (0.674, (0.665, 0.6745))),
+    "constant": ((1, (0.999, 1.0)), (1, (0.999, 1.0))),
+    "rotated": ((0.753, (0.75, 0.7542)), (0.755, (0.75, 0.7578))),
+    "noise": ((0.001, (0.0002, 0.0025)), (0.001, (0.0004, 0.0035))),
+}
+"""`rotated`: lowest to highest of 59 draws, which holds another 97 times in 100; `noise`: of 18, 9 in 10; C of `twice`: Student's t
+of 18, 99 %. A draw takes 15 s, so no test repeats them."""
 
 
 def column_scores(codes: np.ndarray, levels: np.ndarray) -> tuple[float, float, float, float]:
@@ -58,21 +85,75 @@ def column_scores(codes: np.ndarray, levels: np.ndarray) -> tuple[float, float, 
     )
 
 
-def golden(kind: str, scores: dict[int, float]) -> None:
-    """Holds scores, by column of the table, against their row."""
-    for column, score in scores.items():
-        value, tolerance = TABLE[kind][column]
-        assert abs(score - value) <= tolerance, (kind, column, score)
+def discrete(seed: int, size: float = 1.0) -> dict[tuple[str, str], float]:
+    """Discrete SAP of three representations of one draw; `size` multiplies the codes."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for n in (4000, 2000):
+        codes, levels = rows("identity", n, rng)
+        turned, noise = represent("rotated", levels, rng), rng.standard_normal((n, 4))
+        parts += [np.concatenate([turned[:, :2], codes[:, 2:], codes[:, :2], noise], axis=1) * size, levels]
+    matrix = accuracies(*parts)
+    of = {"rotated": slice(0, 4), "identity": slice(2, 6), "noise": slice(6, 10)}
+    return {("sap_discrete", kind): sap(matrix[columns]) for kind, columns in of.items()}
+
+
+def voted(seed: int) -> dict[tuple[str, str], float]:
+    rng = np.random.default_rng(seed)
+    return {
+        (name, kind): score(Drawn(kind), rng, votes=VOTES)
+        for name, score in (("factor_vae", factor_vae_score), ("beta_vae", beta_vae_score))
+        for kind in ("rotated", "noise")
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_golden_table(kind: str) -> None:
     rng = np.random.default_rng(3)
-    (codes, levels), (test_codes, test_levels) = rows(kind, 4000, rng), rows(kind, 2000, rng)
-    gap, correlated, modular, robust = column_scores(codes, levels)
-    golden(kind, {0: gap, 1: correlated, 5: modular, 6: robust})
-    golden(kind, {2: sap(accuracies(codes, levels, test_codes, test_levels))})
-    golden(kind, {7: factor_vae_score(Drawn(kind), rng, votes=VOTES), 8: beta_vae_score(Drawn(kind), rng, votes=VOTES)})
+    for score, (value, tolerance) in zip(column_scores(*rows(kind, 4000, rng)), EXACT[kind], strict=True):
+        assert abs(score - value) <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["identity", "twice", "constant"])
+def test_the_golden_table_where_a_draw_changes_nothing(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    assert factor_vae_score(Drawn(kind), rng, votes=VOTES) == beta_vae_score(Drawn(kind), rng, votes=VOTES) == 1
+    train, test = rows(kind, 4000, rng), rows(kind, 2000, rng)
+    if kind == "twice":
+        assert sap(accuracies(*train, *test)) == 0
+    if kind == "constant":
+        plain = sap(accuracies(train[0][:, :4], train[1], test[0][:, :4], test[1]))
+        assert sap(accuracies(*train, *test)) == pytest.approx(plain, abs=0.01)
+
+
+def test_the_golden_table_is_within_the_bands_of_our_draws() -> None:
+    for (score, kind), (published, (low, high)) in BANDS.items():
+        assert low <= published <= high, (score, kind)
+    for where, value in {**discrete(3), **voted(3)}.items():
+        low, high = BANDS[where][1]
+        assert low <= value <= high, where
+
+
+def test_the_bands_of_discrete_sap_tell_another_definition() -> None:
+    """Of codes of half the size, as if C were a quarter of .01, both gaps leave their bands."""
+    halved = discrete(3, size=0.5)
+    for kind in ("identity", "rotated"):
+        assert halved["sap_discrete", kind] < BANDS["sap_discrete", kind][1][0]
+
+
+@pytest.mark.slow
+def test_the_bands_are_those_of_our_draws() -> None:
+    singles = [discrete(seed) for seed in DRAWS]
+    votes = [voted(seed) for seed in VOTED_DRAWS]
+    reach = stats.t.ppf(0.995, len(votes) - 1) * np.sqrt(1 + 1 / len(votes))
+    for where, (_, band) in BANDS.items():
+        if where[0] == "sap_discrete":
+            values = [single[where] for single in singles]
+            found = (min(values), max(values))
+        else:
+            values = [vote[where] for vote in votes]
+            found = tuple(np.mean(values) + np.array([-1, 1]) * reach * np.std(values, ddof=1))
+        assert found == pytest.approx(band, abs=0.001), (where, found)
 
 
 @pytest.mark.slow
@@ -80,7 +161,10 @@ def test_the_golden_table(kind: str) -> None:
 def test_the_golden_table_of_gradient_boosting(kind: str) -> None:
     rng = np.random.default_rng(3)
     found = importances(*rows(kind, 2000, rng), *rows(kind, 100, rng))
-    golden(kind, {3: disentanglement(found.matrix), 4: completeness(found.matrix)})
+    pair = disentanglement(found.matrix), completeness(found.matrix)
+    for score, (published, (low, high)) in zip(pair, BOOSTED[kind], strict=True):
+        assert low <= published <= high
+        assert low <= score <= high
 
 
 @settings(max_examples=25)
