@@ -50,7 +50,7 @@ def _hit(hit: Hit, rank: int) -> Markup:
 
 
 def _distance(hit: Hit) -> Markup | None:
-    return None if hit.distance is None else tag("span", f"{hit.distance:.3f}", title="distance")
+    return None if hit.distance is None else tag("span", f"distance {hit.distance:.3f}")
 
 
 def _chip(name: str, value: object) -> Markup | None:
