@@ -15,6 +15,11 @@ Array = npt.NDArray[np.float64]
 Mask = Sequence[Sequence[float]]
 
 _WORDS = {"height": "rows of cells", "width": "columns of cells"}
+_ORDER = {
+    "region": "[top, left, bottom, right], with bottom and right beyond top and left",
+    "layers": "[first, last], with last beyond first",
+    "channels": "one or more indexes",
+}
 _DECLARE = "give the codec's LatentSpec `axes`, or leave this out"
 
 
@@ -65,6 +70,8 @@ def place_problems(
                 continue
             words = _WORDS.get(axis, f"{axis}s")
             problem = Problem(f"{at}.{name}", value, f"there are {size} {words}.", f"stay within 0 to {size}")
+            if not chosen:
+                problem = Problem(f"{at}.{name}", value, f"it holds no {words}.", f"write {_ORDER[name]}")
         if problem.reason not in said:  # a region lacks its height and its width in one
             yield problem
         said.add(problem.reason)

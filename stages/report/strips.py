@@ -112,13 +112,26 @@ def _edited(table: StripTable, operation: dict[str, Any]) -> str:
         return "codes put in the place of the image's own; columns: the share of them that is done"
     sign = {"sigma": " σ", "effect": " in its score"}.get(str(operation.get("unit")), "")
     changes = [
-        f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {_amount(c['strength'], operation)}{sign}"
+        f"{c.get('direction', 'coordinate {}'.format(c.get('coordinate')))} {_amount(c['strength'], operation)}{sign}{_within(c)}"
         for c in operation.get("changes", ())
     ]
     how = "added" if table.mode == "add" else "set" if operation.get("unit") == "quantile" else "set from the mean"
     how += _rank_error(next(iter(operation.get("changes", ())), {}))
     how += ", then the nearest codes" if operation.get("quantised") else ""
     return f"{', '.join(changes)}, {how}; columns: how much of it is done"
+
+
+def _within(change: dict[str, Any]) -> str:
+    """Where in the latent a change holds; nothing for one that holds everywhere. Places as the job gives them, both ends included."""
+    said = []
+    if layers := change.get("layers"):
+        said.append(f"layers {layers[0]} to {layers[1] - 1}")
+    if channels := change.get("channels"):
+        said.append(f"channels {', '.join(map(str, channels))}")
+    if region := change.get("region"):
+        top, left, bottom, right = region
+        said.append(f"cells of rows {top} to {bottom - 1}, columns {left} to {right - 1}")
+    return f" (only {' and '.join(said)})" if said else ""
 
 
 def _amount(strength: float, operation: dict[str, Any]) -> str:

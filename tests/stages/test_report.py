@@ -294,6 +294,21 @@ def test_a_strength_is_named_alike_on_every_page(strength, unit, shown):
     assert strength_in_words(strength, unit) == shown
 
 
+@pytest.mark.parametrize(
+    ("within", "said"),
+    [
+        ({}, "smiling +2 σ, added"),
+        ({"region": [0, 1, 2, 4]}, "smiling +2 σ (only cells of rows 0 to 1, columns 1 to 3), added"),
+        ({"channels": [0, 2]}, "smiling +2 σ (only channels 0, 2), added"),
+        ({"layers": [1, 3]}, "smiling +2 σ (only layers 1 to 2), added"),
+    ],
+)
+def test_an_edit_says_where_in_the_latent_it_holds(within, said):
+    operation = {"unit": "sigma", "changes": [{"direction": "smiling", "strength": 2.0, **within}]}
+    strip = Strip(("a.jpg",), (picture(),))
+    assert said in str(strips(StripTable("edit", "smiling", "e", "add", "part", (1.0,), (strip,), operation)))
+
+
 def test_a_resampled_direction_says_how_stable_it_is_and_why_its_angle_is_wide():
     """And what the words mean, on the page; without resampling neither is spoken of."""
     told = {"angle": 61.0, "angle_low": 30.0, "angle_high": 104.0, "angle_status": "undetermined"}

@@ -211,6 +211,8 @@ def test_a_mask_that_leaves_nothing_to_tell_directions_apart_is_refused():
         edit(to("one", 1, layers=(0, 2)), to("two", 1, layers=(0, 2)), **make)
     with pytest.raises(JobError, match="stay within 0 to 4"):
         edit(to("one", 1, layers=(2, 5)), **make)
+    with pytest.raises(JobError, match=r"it holds no layers\. Fix: write \[first, last\], with last beyond first"):
+        edit(to("one", 1, layers=(2, 2)), **make)
 
 
 def test_a_direction_of_another_space_is_refused():
