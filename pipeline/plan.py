@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from pipeline.checks.machine import check_device, check_places
 from pipeline.checks.named_rows import check_filters_leave_rows, check_named_rows
 from pipeline.checks.steps import check_steps
 from pipeline.codec import CodecRef, weights_exist, weights_url
@@ -64,7 +65,7 @@ class Plan:
 
 def make_plan(job: Job, *, retry_failures: bool = False) -> Plan:
     """Plans a job. Raises JobError with every problem, SourceError or StoreError when those cannot be reached."""
-    problems = list(_reach(job))
+    problems = [*_reach(job), *check_places(job), *check_device(job)]
     codec, trains = _codec(job, problems)
     if problems:
         raise JobError(problems)

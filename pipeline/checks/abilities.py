@@ -39,7 +39,7 @@ def _asked(step: Step) -> Iterator[tuple[str, str | None, tuple[Ability, ...], s
         case InterpolateStep(method="geodesic"):
             yield ".method", "geodesic", ("gradient",), "use lerp or slerp"
         case ComponentsStep(estimator="jacobian"):
-            yield ".estimator", "jacobian", ("gradient",), "use estimator: pca or sefa"
+            yield ".estimator", "jacobian", ("gradient",), "use estimator: pca"
         case EvaluateStep():
             encodes = step.identity or step.scorer == "reencode"
             fix = "use a codec that can, or `identity: false` and a scorer of your own"

@@ -40,6 +40,9 @@ from schemas.steps import (
 from schemas.tables import label_types
 from stages.code_sets.token_problems import discrete_problems
 
+SOME = 4
+"""Labels whose types are told where many differ."""
+
 
 def check_steps(
     job: Job, codec: CodecRef | None, labels: dict[str, Any], store: Store | None, *, has_rows: bool
@@ -122,15 +125,14 @@ def _encode(step: EncodeStep, known: Known) -> Iterator[Problem]:
         yield Problem(f"{step.name}.latent_dtype", step.latent_dtype, f"the table holds {held}.", fix)
     stored = label_types(schema.field("labels").type) if "labels" in schema.names else {}
     if stored != known.labels:
-        changed = {name for name, _ in set(stored.items()) ^ set(known.labels.items())}
-        told = "; ".join(
-            f"{n}: {stored.get(n, 'none')} there, {known.labels.get(n, 'none')} here" for n in sorted(changed)
-        )
+        changed = sorted({name for name, _ in set(stored.items()) ^ set(known.labels.items())})
+        told = [f"{n}: {stored.get(n, 'none')} there, {known.labels.get(n, 'none')} here" for n in changed[:SOME]]
+        told += ["…"] if len(changed) > SOME else []
         fix = (
             "keep the label columns and types as they were (labels.columns, labels.types), or use another dataset name"
         )
-        reason = f"these labels are not those of the table ({told})."
-        yield Problem("source.labels", ", ".join(sorted(changed)), reason, fix)
+        reason = f"these labels are not those of the table ({'; '.join(told)})."
+        yield Problem("source.labels", ", ".join(changed), reason, fix)
 
 
 def _latents(known: Known) -> Table | None:

@@ -95,6 +95,9 @@ class TraverseStep(SelectionStep):
     def _goes_somewhere(self) -> Self:
         if not self.directions and not self.coordinates:
             raise broken_rule("directions", None, "nothing to walk along.", "name directions or coordinates")
+        for field, named in (("directions", self.directions), ("coordinates", self.coordinates)):
+            if twice := sorted({name for name in named if named.count(name) > 1}):
+                raise broken_rule(field, twice, "named more than once.", "name each once")
         if self.mode == "set_coordinate" and self.directions and self.unit != "quantile":
             raise broken_rule(
                 "mode", self.mode, "directions are not coordinates.", "use mode: set_projection, or give coordinates"

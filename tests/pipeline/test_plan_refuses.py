@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.checks.machine import check_places, place_problems
 from pipeline.plan import make_plan
 from pipeline.run import run_job
 from pipeline.store.store import Store
@@ -188,3 +189,52 @@ def test_fields_that_are_wrong_are_the_ones_named(tmp_path: Path) -> None:
     whole = {"stage": "evaluate", "directions": ["bright"], "attributes": ["shade"]}
     (told,) = problems(tmp_path, fit, whole, source=source)
     assert "attributes = 'shade': is a category" in told and "shade=VALUE" in told
+
+
+def test_places_that_cannot_be_written_are_found_before_a_run_gets_there(tmp_path: Path) -> None:
+    make_images(tmp_path, 4)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "pages").mkdir()
+    sample = {"stage": "sample", "count": 1}
+
+    def told(step: dict[str, Any]) -> str:
+        (one,) = problems(tmp_path, sample, step)
+        return one
+
+    assert "is a folder, and a file is written. Fix: end it with a name" in told(
+        {"stage": "report", "to": f"{tmp_path}/pages"}
+    )
+    beyond = {"stage": "report", "to": f"{tmp_path}/file/page.html"}
+    assert f"{tmp_path}/file is a file, and a folder is needed there" in told(beyond)
+    assert "steps.2 (render).to" in told({"stage": "render", "to": f"{tmp_path}/file/renders"})
+    job = parse_job(job_data(tmp_path, tmp_path / "file"))
+    assert [p.field for p in check_places(job)] == ["store"]
+    for fine in (f"{tmp_path}/new/deep/page.html", f"file://{tmp_path}/pages/page.html", "memory://pages/page.html"):
+        assert problems(tmp_path, sample, {"stage": "report", "to": fine}) == []
+    assert not (tmp_path / "new").exists(), "a plan touches nothing"
+
+
+def test_a_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The tests may run as root, whom no mode keeps out.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    (one,) = place_problems("store", f"{tmp_path}/new/store", folder=True)
+    assert str(one).endswith(f"{tmp_path} may not be written to. Fix: choose another path, or ask for the permission")
+
+
+def test_a_gpu_that_is_not_there_is_said_while_planning(tmp_path: Path) -> None:
+    import torch
+
+    make_images(tmp_path, 2)
+    count = torch.cuda.device_count()
+    (told,) = problems(tmp_path, executor={"kind": "local", "device": f"cuda:{count}"})
+    assert f"executor.device = 'cuda:{count}': torch sees {count} GPUs on this machine" in told
+    assert problems(tmp_path, executor={"kind": "local", "device": "cpu"}) == []
+    with pytest.raises(JobError, match=r"executor.device = 'tpu': is not written as this field asks.*cuda:1"):
+        parse_job(job_data(tmp_path, tmp_path / "store", executor={"kind": "ray", "device": "tpu"}))
+
+
+def test_a_direction_or_coordinate_is_walked_along_once(tmp_path: Path) -> None:
+    for field, twice in (("directions", ["bright", "bright"]), ("coordinates", [1, 2, 1])):
+        step = {"stage": "traverse", field: twice}
+        with pytest.raises(JobError, match=rf"{field} = .*named more than once"):
+            parse_job(job_data(tmp_path, tmp_path / "store", steps=[{"stage": "encode"}, step]))
