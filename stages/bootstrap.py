@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from stages.row_hash import Hashes, salted
 
@@ -51,6 +52,15 @@ def percentile_interval(values: Floats | Sequence[float], *, confidence: float) 
     # The (R + 1)α rule: the extremes of few replicates lie inside the distribution's, so plain quantiles are too narrow.
     low, high = np.quantile(kept, [tail, 1 - tail], method="weibull")
     return float(low), float(high)
+
+
+def expanded(confidence: float, images: float) -> float:
+    """What to ask of percentiles of so many independent images: their spread is too small by √((n − 1)/n), and Student's reach wider.
+
+    The expanded percentile interval of Hesterberg (2015). Of twelve images plain percentiles held an effect 89 times in 100.
+    """
+    reach = stats.t.ppf((1 + confidence) / 2, images - 1) * math.sqrt(images / (images - 1))
+    return float(1 - 2 * stats.norm.sf(reach))
 
 
 def _poisson_table() -> Weights:

@@ -4,19 +4,26 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from stages.attributes import Floats
 
 
-def p_value(value: float, replicates: Floats) -> float | None:
-    """Two-sided, of "the effect is 0", by the normal law with the replicates' spread. None without spread to judge by."""
+def p_value(value: float, replicates: Floats, images: float = math.inf) -> float | None:
+    """Two-sided, of "the effect is 0", by Student's law of so many independent images with the replicates' spread.
+
+    Their spread is too small by √((n − 1)/n). None without spread to judge by.
+    """
     kept = replicates[np.isfinite(replicates)]
     if len(kept) < 10 or not np.isfinite(value):
         return None
     error = float(kept.std(ddof=1))
     if error <= 1e-12 * abs(value):
         return 0.0 if value else 1.0  # the same on every image: no sampling error at all
-    return math.erfc(abs(value) / error / math.sqrt(2))
+    reach = abs(value) / error
+    if not math.isfinite(images):
+        return math.erfc(reach / math.sqrt(2))
+    return float(2 * stats.t.sf(reach * math.sqrt((images - 1) / images), images - 1))
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:

@@ -157,7 +157,7 @@ def matrix(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
     """R, a measurement a cell; its detail has p, q, whether it counts as real, and the mean curve over the grid."""
     cells = [(i, j) for i in range(len(found.design.edits)) for j in range(len(found.design.attributes))]
     few = found.images < FEW
-    p_values = [None if few else p_value(found.effect[0, i, j], found.effect[1:, i, j]) for i, j in cells]
+    p_values = [None if few else p_value(found.effect[0, i, j], found.effect[1:, i, j], found.images) for i, j in cells]
     q_values = benjamini_hochberg(p_values)
     for (i, j), p, q in zip(cells, p_values, q_values, strict=True):
         real = q is not None and q <= false_discoveries

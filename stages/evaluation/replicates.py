@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.measurements import OK, Measurement
 from stages.attributes import Floats
-from stages.bootstrap import percentile_interval
+from stages.bootstrap import expanded, percentile_interval
 from stages.evaluation.design import Design
 from stages.evaluation.effects import Effects
 from stages.evaluation.features import Layout
@@ -100,10 +100,12 @@ class Results:
         """Why a share of what an edit does to a score cannot be had."""
         return NO_CHANGE if np.isfinite(self.sigma[0, target]) else CONSTANT_SCORE
 
-    def interval(self, values: Floats) -> tuple[float | None, float | None]:
-        if self.images < FEW:
+    def interval(self, values: Floats, images: float | None = None) -> tuple[float | None, float | None]:
+        """`images`: how many independent ones the values are of, where that is not all."""
+        images = self.images if images is None else images
+        if images < FEW:
             return None, None
-        return percentile_interval(values[1:], confidence=self.confidence) or (None, None)
+        return percentile_interval(values[1:], confidence=expanded(self.confidence, images)) or (None, None)
 
 
 def independent(n: float, replicates: Floats) -> float:

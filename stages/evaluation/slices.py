@@ -31,11 +31,13 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
         inside = ratio(slope[:, s, i, target], weight[:, s]) / found.sigma[:, target]
         outside_weight = weight[:, siblings].sum(axis=1)
         outside = ratio(slope[:, siblings, i, target].sum(axis=1), outside_weight) / found.sigma[:, target]
-        enough = min(_independent(found, w) for w in (weight[:, s], outside_weight)) >= FEW and np.isfinite(inside[0])
-        p = p_value(float((inside - outside)[0]), (inside - outside)[1:]) if enough else None
-        tested.append((inside, inside - outside, int(weight[0, s]), p))
+        images = [_independent(found, w) for w in (weight[:, s], outside_weight)]
+        enough = min(images) >= FEW and np.isfinite(inside[0])
+        p = p_value(float((inside - outside)[0]), (inside - outside)[1:], min(images)) if enough else None
+        tested.append((inside, inside - outside, images[0], p))
     q_values = benjamini_hochberg([p for *_, p in tested])
-    for (i, target, s), (inside, difference, n, p), q in zip(cells, tested, q_values, strict=True):
+    for (i, target, s), (inside, difference, images_inside, p), q in zip(cells, tested, q_values, strict=True):
+        n = int(weight[0, s])
         about: dict[str, Any] = {"subject": found.design.edits[i].name, "target": names[s], "unit": "σ"}
         if p is None and n and not np.isfinite(found.sigma[0, target]):
             yield Measurement("slice_effect", n=n, status=CONSTANT_SCORE, **about)
@@ -43,12 +45,12 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
         if p is None:
             told = f"{n} images in this slice"
             if found.design.group is not None:
-                told += f", of about {_independent(found, weight[:, s]):.0f} values of {found.design.group}"
+                told += f", of about {images_inside:.0f} values of {found.design.group}"
             yield Measurement("slice_effect", n=n, status=TOO_FEW, message=told, **about)
             continue
         differs = q is not None and q <= false_discoveries
         detail = {"p": p, "q": q, "attribute": found.design.attributes[target]}
-        low, high = found.interval(inside)
+        low, high = found.interval(inside, images_inside)
         yield Measurement("slice_effect", float(inside[0]), low=low, high=high, n=n, **about)
         low, high = found.interval(difference)
         yield found.measurement(

@@ -178,7 +178,7 @@ def test_a_scorer_that_leaks_both_ways_is_undone() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("per_group", [1, 5])
 def test_the_parts_are_within_their_intervals_as_often_as_they_say(per_group: int) -> None:
-    """60 simulations of 1,500 labels: 95 % intervals hold the truths at least 90 % of the time, and are not vacuous."""
+    """60 simulations of 1,500 labels: 95 % intervals hold the truths at least 90 % of the time, and are not vacuous. Twelve groups have Student's reach."""
     inside, width = np.zeros(3), []
     for seed in range(60):
         found = split(1500, seed, leak=0.3, evaluated=60, per_group=per_group)
@@ -187,7 +187,7 @@ def test_the_parts_are_within_their_intervals_as_often_as_they_say(per_group: in
             inside[at] += low <= truth <= high
             width.append(high - low)
     assert (inside >= 54).all(), inside
-    assert max(width) < 0.3 * np.sqrt(per_group)
+    assert max(width) < 0.39 * np.sqrt(per_group)
 
 
 def test_a_linear_codec_ties_nothing_and_its_readout_is_the_one_that_leaks() -> None:

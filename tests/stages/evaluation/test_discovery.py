@@ -30,6 +30,15 @@ def test_a_p_value_is_two_sided_by_the_replicates_spread() -> None:
         assert p_value(value, replicates) == pytest.approx(2 * stats.norm.sf(0.7 / np.std(replicates, ddof=1)))
 
 
+def test_a_p_value_of_few_images_is_students() -> None:
+    """Of the mean of twelve numbers it is the t-test's, with the replicates that a bootstrap of many draws would give."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(12) + 0.5
+    error = x.std(ddof=0) / np.sqrt(12)
+    replicates = x.mean() + error * np.array([-1.0, 1.0]).repeat(50) * np.sqrt(99 / 100)
+    assert p_value(x.mean(), replicates, 12) == pytest.approx(stats.ttest_1samp(x, 0).pvalue)
+
+
 def test_missing_tests_do_not_count() -> None:
     assert benjamini_hochberg([None, 0.04, None]) == [None, 0.04, None]
     assert benjamini_hochberg([]) == []

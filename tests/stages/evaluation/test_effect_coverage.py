@@ -55,5 +55,12 @@ def test_the_interval_of_an_effect_covers(groups: int, size: int) -> None:
     assert 0.93 <= share <= 0.97
 
 
+@pytest.mark.parametrize("images", [12, 20])
+def test_it_covers_with_few_images_too(images: int) -> None:
+    """Percentiles of twelve held .89: they take the images for all there are."""
+    share, error = covered(groups=images, size=1, told=True, runs=8, problems=150)
+    assert 0.92 - 2 * error <= share <= 0.97 + 2 * error
+
+
 def test_without_groups_it_is_far_too_narrow() -> None:
     assert covered(groups=200, size=4, told=False, runs=2)[0] < 0.8
