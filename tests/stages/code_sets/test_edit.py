@@ -209,6 +209,13 @@ def test_a_mask_that_leaves_nothing_to_tell_directions_apart_is_refused():
     edit(to("one", 1), to("two", 1), **make)
     with pytest.raises(JobError, match="collinear inside their layers"):
         edit(to("one", 1, layers=(0, 2)), to("two", 1, layers=(0, 2)), **make)
+    # A mask that leaves next to nothing of a direction: its set-point is 10⁸ away.
+    faint = np.zeros(12)
+    faint[[0, 6]] = 1e-4, np.sqrt(1 - 1e-8)
+    other = Direction("other", np.eye(12)[1], 1.0, np.zeros(12))
+    make["directions"] = [Direction("faint", faint, 1.0, np.zeros(12)), other, one]
+    with pytest.raises(JobError, match="collinear inside their layers"):
+        edit(to("faint", 1, layers=(0, 2)), to("other", 1, layers=(0, 2)), **make)
     with pytest.raises(JobError, match="stay within 0 to 4"):
         edit(to("one", 1, layers=(2, 5)), **make)
     with pytest.raises(JobError, match=r"it holds no layers\. Fix: write \[first, last\], with last beyond first"):

@@ -90,6 +90,20 @@ def test_too_few_iterations_are_said_not_hidden() -> None:
     assert set(facts) == {"energy", "straight_energy", "length", "gradient", "iterations", "converged"}
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_whether_it_converged_does_not_depend_on_the_latents_unit(unit: float) -> None:
+    sphere = Sphere(SphereCodec(dim=4, preprocess=SMALL))
+    a, b = ends(10, 4)
+
+    def found(iterations: int) -> Geodesic:
+        made = geodesic(a * unit, b * unit, 9, pictures=lambda z: sphere.decode_float(z / unit), iterations=iterations)
+        assert made is not None
+        return made
+
+    assert not found(1).converged and found(1).gradient > 1e-3
+    assert found(200).converged and found(200).gradient <= 1e-3
+
+
 def test_a_latent_with_itself_has_nothing_to_shorten() -> None:
     sphere = Sphere(SphereCodec(dim=4, preprocess=SMALL))
     a, _ = ends(11, 4)

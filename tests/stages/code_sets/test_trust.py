@@ -109,6 +109,14 @@ def test_neighbours_hold_codes_near_the_data():
     np.testing.assert_allclose(fifth(flat[clipped]), edge[clipped], rtol=1e-3)
 
 
+@pytest.mark.parametrize(("small", "singular"), [(1e-7, True), (1e-5, False)])
+def test_a_direction_without_spread_beside_the_others_makes_a_covariance_singular(small: float, singular: bool):
+    data = np.random.default_rng(3).standard_normal((200, 3)) * [1.0, 1.0, small]
+    for full in (True, False):
+        gaussian = Gaussian.of(Moments.of(data, full=full), at="e")
+        assert gaussian.singular is singular and gaussian.low == pytest.approx(small**2, rel=0.5)
+
+
 def test_flag_only_changes_nothing_and_names_what_is_out():
     z = DATA[:50].astype(np.float64)
     codes = z[:, None] + random_steps(50, 0.5)

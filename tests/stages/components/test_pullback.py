@@ -16,7 +16,7 @@ from stages.codecs.factory import open_codec
 from stages.codecs.sphere import Sphere
 from stages.components.eigen import signed
 from stages.components.found import Found
-from stages.components.pullback import jacobian, local_spectra, metrics, products
+from stages.components.pullback import jacobian, local_spectra, logs, metrics, products
 from stages.moments import Moments
 from stages.stage import Opens
 from tests.codec_cases import weights_of
@@ -126,6 +126,12 @@ def test_a_codec_without_derivatives_is_refused() -> None:
     spec = CustomCodec(entry="tests.codec_cases:StubbornCodec", preprocess=SMALL)
     with pytest.raises(JobError, match="gradient"):
         found_by(spec, spread_rows(5, 2), count=1)
+
+
+def test_what_is_rounding_beside_the_largest_eigenvalue_counts_as_that_and_no_less() -> None:
+    """A decoder deaf along some axes leaves eigenvalues of 0, of 1e-19 or of −1e-17 there: one logarithm for all."""
+    found = logs(np.array([[4.0, 1e-3, 1e-19], [4.0, 0.0, -1e-17]]))
+    np.testing.assert_allclose(found, np.log([[4.0, 1e-3, 4e-12], [4.0, 4e-12, 4e-12]]))
 
 
 def test_the_interval_of_local_spectra_is_that_of_their_mean_logarithm() -> None:

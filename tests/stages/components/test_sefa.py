@@ -70,6 +70,8 @@ def test_directions_carry_the_rows_spread_and_stop_at_the_rank() -> None:
         assert (direction.n, direction.non_finite) == (499, 1)
     shares = [m.value for m in found.measurements if m.metric == "weight_energy_ratio"]
     np.testing.assert_allclose(shares[:3], [4 / 7, 2 / 7, 1 / 7], rtol=1e-10)
+    empty, _ = carried(sefa(step(), names, OverLatents, np.hstack([matrix, np.zeros((6, 9))])), [[latent_batch(x)]])
+    assert [m.value for m in empty.measurements if m.metric == "total_weight_energy"] == [70]
 
 
 def test_without_rows_there_is_nothing_to_measure_a_direction_by() -> None:
@@ -97,6 +99,8 @@ def test_several_tensors_stand_side_by_side_in_either_orientation() -> None:
     matrix = style_matrix(weights, names, dim=4)
     expected = [a.T, b.reshape(4, -1), c.transpose(1, 0, 2, 3).reshape(4, -1)]
     np.testing.assert_array_equal(matrix, np.hstack(expected))
+    square = Weights({}, save({"style": torch.from_numpy(a[:4])}))  # either side would do: PyTorch's (out, in)
+    np.testing.assert_array_equal(style_matrix(square, ["style"], dim=4), a[:4].T)
 
 
 @pytest.mark.parametrize(
