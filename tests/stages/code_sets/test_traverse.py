@@ -157,7 +157,7 @@ def test_the_operation_names_the_very_direction_and_leaves_strengths_out():
     [
         (TraverseStep(coordinates=(6,)), [], MOMENTS, JobError, "0 to 5"),
         (TraverseStep(coordinates=(1,)), [], None, JobError, "not known"),
-        (TraverseStep(coordinates=(1, 1)), [], MOMENTS, JobError, "more than once"),
+        (TraverseStep(directions=("s",)), [direction("s"), direction("s")], None, JobError, "more than once"),
         (TraverseStep(directions=("s",)), [direction("s", sigma=0.0)], None, JobError, "standard deviation is 0"),
         (TraverseStep(directions=("s",)), [Direction("s", np.ones(6), 1, np.zeros(6))], None, JobError, "not 1"),
         (
