@@ -167,6 +167,8 @@ def test_any_split_gives_the_same_comparison(seed: int) -> None:
     for one, other in zip(whole.measurements, parts.measurements, strict=True):
         assert (one.metric, one.n, one.status) == (other.metric, other.n, other.status)
         assert one.value == pytest.approx(other.value, rel=1e-8, abs=1e-9), one.metric
+        for mine, theirs in ((one.low, other.low), (one.high, other.high)):
+            assert mine == (None if theirs is None else pytest.approx(theirs, rel=1e-8, abs=1e-9)), one.metric
 
 
 def test_a_direction_and_its_score_are_carried_over() -> None:

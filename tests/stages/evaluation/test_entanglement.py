@@ -20,6 +20,7 @@ from stages.evaluation.design import Design, Edit
 from stages.evaluation.entanglement import LabelCorrelation, direction_cosines, label_correlations
 from stages.evaluation.refits import Refit, Refits, gradient
 from stages.evaluation.replicates import Results
+from stages.moments import Moments
 from tests.labelled import batch_of, directions, reduced, step, uneven
 from tests.stages_evaluation import leaky_stage
 
@@ -117,6 +118,14 @@ def test_refits_are_the_fits_themselves() -> None:
             one = fitted[name]
             assert one.vector is not None and one.raw_norm is not None
             np.testing.assert_allclose(mine[0, i], slopes @ one.vector * one.raw_norm, atol=1e-6)
+
+
+def test_a_gradient_asks_for_twice_as_many_rows_as_numbers() -> None:
+    rng = np.random.default_rng(1)
+    z, slopes = rng.standard_normal((20, 4)), rng.standard_normal((2, 4))
+    enough, few = (Moments.of(z[:n], y=z[:n] @ slopes.T, full=True) for n in (10, 9))
+    assert gradient(few) is None
+    np.testing.assert_allclose(gradient(enough), slopes, atol=1e-6)
 
 
 def test_label_correlations_of_pairs_that_are_known() -> None:

@@ -12,7 +12,7 @@ from schemas.steps import DisentanglementStep
 from stages.row_hash import hash_ids, salted
 from stages.scores.disentangle import measure_disentanglement
 from stages.scores.factors import FactorStatus, read_factors
-from stages.scores.null import orders_of
+from stages.scores.null import Null, orders_of
 from tests.stages.scores.representations import rows
 
 KINDS = {"shape": "category", "size": "int", "hue": "float", "lit": "bool"}
@@ -57,6 +57,12 @@ def test_a_disentangled_code_passes_its_nulls_and_noise_does_not() -> None:
         m.threshold == pytest.approx(np.quantile(json.loads(m.detail)["null"], 0.95, method="higher"))
         for m in bad.values()
     )
+
+
+def test_a_permutation_that_does_as_well_counts_against_the_score() -> None:
+    """And the true order is one of the permutations: p is never 0."""
+    null = Null((0.1, 0.2, 0.2))
+    assert [null.p_value(v) for v in (0.3, 0.2, 0.15, 0.0)] == [1 / 4, 3 / 4, 3 / 4, 1]
 
 
 def test_the_level_of_few_permutations_is_called_what_it_is() -> None:

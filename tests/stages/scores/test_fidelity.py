@@ -5,6 +5,7 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from stages.moments import Moments
 from stages.scores.frechet import frechet_distance
@@ -165,6 +166,17 @@ def test_the_interval_of_few_paths_covers_too() -> None:
     rng = np.random.default_rng(9)
     found = [path_length(rng.standard_normal(8) + 5) for _ in range(1500)]
     assert 0.93 <= np.mean([one.low <= 5 <= one.high for one in found]) <= 0.97
+
+
+def test_the_interval_of_a_trimmed_mean_is_tukeys() -> None:
+    """Lengths beyond the percentiles count as the percentiles; the trimmed share makes it 1/(1 − 2·.01) wider."""
+    lengths = np.exp(2 * np.random.default_rng(10).standard_normal(400))
+    found = path_length(lengths)
+    ends = np.sort(lengths)[[3, -4]]
+    kept = lengths[(lengths >= ends[0]) & (lengths <= ends[1])]
+    reach = stats.t.ppf(0.975, len(kept) - 1) * np.std(np.clip(lengths, *ends), ddof=1) / 0.98 / 20
+    assert (found.n, found.value) == (394, pytest.approx(kept.mean()))
+    assert (found.low, found.high) == (pytest.approx(kept.mean() - reach), pytest.approx(kept.mean() + reach))
 
 
 def test_outlying_paths_are_dropped_from_both_ends() -> None:

@@ -45,6 +45,9 @@ def test_the_interval_is_of_the_distances_without_each_group() -> None:
     # Of four times as many pictures as are sampled the error is half.
     more = frechet_interval(value, Rows(a.features, a.groups, 800, K), Rows(b.features, b.groups, 600, K))
     assert more.high - value == pytest.approx(reach / 2, rel=1e-4)
+    # One set sampled whole, and its error is all there.
+    mixed = frechet_interval(value, Rows(a.features, a.groups, 800, K), b)
+    assert mixed.high - value == pytest.approx(reach, rel=1e-4)
 
 
 @pytest.mark.parametrize("crowd", [1, 60])
@@ -60,6 +63,23 @@ def test_shares_without_a_group_are_those_of_the_rows_left(crowd: int) -> None:
     for g in range(GROUPS):
         whole = coverage_of(without(a, g), without(b, g), k=K)
         assert [found[name][g] for name in SHARES] == pytest.approx([getattr(whole, name) for name in SHARES])
+
+
+def test_points_on_the_rim_of_a_ball_are_in_it_without_a_group_too() -> None:
+    """Points of a grid, where most distances are a radius: by the definition, in whole numbers."""
+    rng = np.random.default_rng(6)
+    a, b = (rng.integers(-3, 4, (n, 2)).astype(float) for n in (80, 70))
+    groups = [np.arange(len(x)) % GROUPS for x in (a, b)]
+    found = shares_without(*(Balls.of(x, g, np.arange(GROUPS), k=K) for x, g in zip((a, b), groups, strict=True)), k=K)
+    for g in range(GROUPS):
+        real, made = a[groups[0] != g], b[groups[1] != g]
+        apart, reach = ((made[:, None] - real) ** 2).sum(2), []
+        for points in (real, made):
+            own = ((points[:, None] - points) ** 2).sum(2) + np.diag(np.full(len(points), np.inf))
+            reach.append(np.sort(own, axis=1)[:, K - 1])
+        inside = apart <= reach[0]
+        expected = inside.any(1).mean(), (apart <= reach[1][:, None]).any(0).mean(), inside.sum(1).mean() / K, inside.any(0).mean()  # fmt: skip
+        assert [found[name][g] for name in SHARES] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("per_group", [1, 5])
