@@ -6,6 +6,7 @@ without them. `fit` is a generator of passes (stages/stage.py): whoever drives i
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from stages.directions.closed_forms import (
     hopeless_estimate,
     least_squares,
 )
-from stages.directions.direction import Direction, Estimate, Evidence, FitStatus
+from stages.directions.direction import MEANING, Direction, Estimate, Evidence, FitStatus
 from stages.directions.extremes import extreme_columns, without_ends
 from stages.directions.fitted import Fitted
 from stages.directions.logistic import LogisticFit, logistic
@@ -124,7 +125,7 @@ def _differences(
     def estimates(cells: Cells) -> list[Estimate]:
         pairs = [class_pairs(cells, stage, i) for i in range(len(columns))]
         if step.estimator != "class_means":
-            return [difference_of_means(pair) for pair in pairs]
+            return [_beside(difference_of_means(pair), columns[i].label, controls) for i, pair in enumerate(pairs)]
         if not cells:
             return [Estimate(FitStatus.NO_LABELS, Evidence.of_classes(0, 0)) for _ in columns]
         return [centred_class_mean(*classes_with(columns, pairs, i), pairs[i].negative) for i in range(len(columns))]
@@ -133,6 +134,14 @@ def _differences(
     fitted = Fitted(columns, estimates(both), estimates(table.train), table.everything, table.non_finite)
     fitted.controls, fitted.cells = controls, tuple(both)
     return fitted
+
+
+def _beside(found: Estimate, attribute: str, controls: Sequence[str]) -> Estimate:
+    """Only rows that have every control are counted: what looks like a lack of labels may be a lack of theirs."""
+    others = [name for name in controls if name != attribute]
+    if found.status is FitStatus.OK or found.message or not others:
+        return found
+    return replace(found, message=f"of the rows that have {', '.join(others)} too: {MEANING[found.status]}")
 
 
 # ----------------------------------------------------------------------------------------------- forward least squares

@@ -280,3 +280,14 @@ def test_a_category_of_too_many_values_is_refused() -> None:
     batch = batch_of(latents, {"id": [f"{i}" for i in range(MAX_VALUES + 1)]})
     with pytest.raises(JobError, match="more than 256 values"):
         carried(fit(step(), {"id": "category"}, dim=2), [chunks(batch, 50)])
+
+
+def test_a_balanced_fit_names_the_controls_that_rows_lack() -> None:
+    latents, labels = faces(60)
+    columns = {"smiling": labels["smiling"], "none": pa.nulls(60, pa.bool_())}
+    asked = step(estimator="balanced_mean_difference", controls=("smiling", "none"), attributes=("smiling",))
+    found = directions(asked, dict.fromkeys(columns, "bool"), batch_of(latents, columns))["smiling"]
+    assert (found.status, found.message) == (
+        "no_labels",
+        "of the rows that have none too: no selected row has this label",
+    )
