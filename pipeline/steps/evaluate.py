@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.attribution import can_refit, evidence
 from pipeline.context import Context
-from pipeline.groups import ungrouped
+from pipeline.groups import few_groups, ungrouped
 from pipeline.measurements import store_measurements
 from pipeline.selection import selection_clause
 from pipeline.steps.codes import stored_direction
@@ -88,6 +88,8 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
     if not splits.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to evaluate.", "loosen the filter")
     if said := ungrouped(latents, step.group, where, version=version):
+        ctx.notice(f"{step.name}: {said}")
+    if said := few_groups(latents, step.group, where, version=version):
         ctx.notice(f"{step.name}: {said}")
     scored = {j: c for j, name in enumerate(attributes) if (c := _column(name, known)) is not None}
     design = replace(design, gradient=can_refit(design, scored), fidelity=_fidelity(step, splits.rows))

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.directions import store_directions
 from pipeline.executors.base import Executor, Splits
-from pipeline.groups import ungrouped
+from pipeline.groups import few_groups, ungrouped
 from pipeline.measurements import named, store_measurements
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
@@ -31,6 +31,8 @@ def fit_directions(step: FitStep, ctx: Context) -> dict[str, Any]:
     splits = latents.splits(columns=COLUMNS, where=where, version=version)
     ctx.started_step(step, total=splits.rows)
     if said := ungrouped(latents, step.group, where, version=version):
+        ctx.notice(f"{step.name}: {said}")
+    if step.bootstrap and (said := few_groups(latents, step.group, where, version=version)):
         ctx.notice(f"{step.name}: {said}")
     passes = fit(step, attributes, dim=ctx.codec.latent.dim, labels=known)
     read: int | None = None

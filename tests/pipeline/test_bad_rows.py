@@ -211,7 +211,7 @@ def test_rows_without_the_group_they_are_grouped_by_are_told(tmp_path: Path, val
     ]
     counts = labelled_run(folder, *steps, types={"who": "category"}).steps
     for step in ("label", "evaluate"):
-        told = [n for n in counts[step].get("notices", []) if "group" in n]
+        told = [n for n in counts[step].get("notices", []) if "group" in n and "groups by" not in n]
         assert told == ([f"{step}: {said}"] if said else [])
     assert not [n for n in counts["folder"].get("notices", []) if "group" in n]
     assert any("no row has a group `id:#`" in n for n in counts["nowhere"]["notices"])
@@ -228,3 +228,17 @@ def test_a_value_of_a_category_that_no_row_has_is_told_with_those_there_are(tmp_
     assert "`hair` is brown, red" in problem.reason and "red" in problem.fix
     result = labelled_run(folder, fit, {**step, "attributes": ["bright", "hair=red"]}, types={"hair": "category"})
     assert result.steps["evaluate"]["rows"] == 12
+
+
+def test_groups_too_few_for_intervals_are_told(folder: Path) -> None:
+    """Pictures lie in seven folders: of so few groups a bootstrap knows too little."""
+    fit = {"stage": "fit", "attributes": ["bright"], "bootstrap": 20}
+
+    def notices(step: dict[str, Any]) -> list[str]:
+        return list(run(folder, step).steps["fit"].get("notices", []))
+
+    told = "fit: only 7 groups by `id:/`: intervals that resample fewer than 10 are too narrow to be relied on"
+    assert told in notices({**fit, "group": "id:/"})
+    assert not any("groups by" in n for n in notices({**fit, "group": "id:."})), "every picture has a name of its own"
+    without = {"stage": "fit", "attributes": ["bright"], "group": "id:/"}
+    assert not any("groups by" in n for n in notices(without)), "nothing is resampled"
