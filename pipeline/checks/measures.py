@@ -58,6 +58,7 @@ def check_fidelity(step: FidelityStep, at: str, known: Known) -> Iterator[Proble
     for name in step.of if sets else ():
         if name not in sets:
             yield Problem(f"{at}.of", name, "no code set above has this name.", did_you_mean(name, sets))
+    yield from _group(step.group, at, known)
     for place, entry in (("extractor", step.extractor), ("path_distance", step.path_distance)):
         yield from check_entry(entry, f"{at}.{place}", known)
 
@@ -66,3 +67,11 @@ def check_disentanglement(step: DisentanglementStep, at: str, known: Known) -> I
     if not (known.labels if step.factors == "all" else step.factors):
         yield Problem(f"{at}.factors", None, "there are no labels to be factors.", "give source.labels")
     yield from check_labels(() if step.factors == "all" else step.factors, f"{at}.factors", known)
+    yield from _group(step.group, at, known)
+
+
+def _group(group: str | None, at: str, known: Known) -> Iterator[Problem]:
+    if group is not None:
+        from stages.directions.checks import check_group  # loads torch: only for jobs that group
+
+        yield from check_group(group, known.labels, at=f"{at}.group")

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.context import Context
+from pipeline.groups import ungrouped
 from pipeline.measurements import left_out, store_measurements
 from pipeline.selection import selection_clause
 from schemas.errors import JobError
@@ -13,6 +14,7 @@ from schemas.measurements import OK
 from schemas.source import LabelType
 from schemas.steps import DisentanglementStep
 from schemas.tables import label_types
+from stages.grouping import group_hashes
 from stages.row_hash import hash_ids
 from stages.rows import finite_rows
 from stages.scores.disentangle import ScoreStatus, measure_disentanglement
@@ -39,9 +41,15 @@ def disentanglement(step: DisentanglementStep, ctx: Context) -> dict[str, Any]:
     codes, finite = finite_rows(table.column("latent"))
     kept = np.flatnonzero(finite)
     labels = _whole(table.column("labels")).take(pa.array(kept))
-    hashes = hash_ids(_whole(table.column("id")).take(pa.array(kept)))
+    names = _whole(table.column("id")).take(pa.array(kept))
+    hashes = hash_ids(names)
     factors = read_factors(labels, kinds, bins=step.bins)
-    found = list(measure_disentanglement(step, codes[kept], factors, hashes))
+    owners = None
+    if step.group is not None:
+        owners = group_hashes(pa.record_batch({"id": names, "labels": labels}), step.group)
+        if said := ungrouped(latents, step.group, clause, version=version):
+            ctx.notice(f"{step.name}: {said}")
+    found = list(measure_disentanglement(step, codes[kept], factors, hashes, owners))
     bad = left_out(len(ids) - len(kept), "non_finite", n=len(kept))
     store_measurements(step, ctx, [*found, *bad], version=version)
     ctx.progress(step, computed=len(kept), committed=len(found), failed=len(ids) - len(kept), total=len(ids))

@@ -6,20 +6,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.code_set import CodeSet
 from pipeline.context import Context
+from pipeline.groups import ungrouped
 from pipeline.measurements import left_out, store_measurements
 from pipeline.selection import selection_clause
 from pipeline.store.table import Table
 from schemas.errors import JobError
 from schemas.steps import FidelityStep
 from stages.evaluation.models import CodecSource
+from stages.grouping import BY_ID, group_hashes
 from stages.row_hash import fractions, hash_ids
 from stages.scores.fidelity import measure_fidelity, measure_path_length
 from stages.scores.path_length import path_space
 from stages.scores.path_pass import PathLengths
-from stages.scores.picture_features import LIKE, REFERENCE, Features, PictureFeatures
+from stages.scores.picture_features import LIKE, PARENT_GROUPS, REFERENCE, Features, PictureFeatures
 
 SPLIT_PICTURES = 4096
 SPLIT_PAIRS = 1024
@@ -32,18 +35,22 @@ def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
     latents = ctx.latents
     version = latents.version
     clause = selection_clause(step, latents, version)
-    rows = latents.splits(columns=["id", "latent"], where=clause, version=version, rows=SPLIT_PICTURES)
+    columns = ["id", "latent", *_labels(step.group)]
+    rows = latents.splits(columns=columns, where=clause, version=version, rows=SPLIT_PICTURES)
     if not rows.rows:
         raise JobError.one(f"{step.name}.where", step.where, "no row is left to be the reference.", "loosen the filter")
-    codes = [CodeSplits(ctx.code_sets[name]) for name in step.of or ctx.code_sets]
+    if said := ungrouped(latents, step.group, clause, version=version):
+        ctx.notice(f"{step.name}: {said}")
+    codes = [CodeSplits(ctx.code_sets[name], step.group) for name in step.of or ctx.code_sets]
     total = rows.rows + sum(splits.codes for splits in codes)
     ctx.started_step(step, total=total)
     source = CodecSource(ctx.codec.spec, ctx.codec.load, ctx.codec.allow_code)
-    stage = PictureFeatures(source, step.extractor, step.extractor_options, sample=step.sample)
+    stage = PictureFeatures(source, step.extractor, step.extractor_options, sample=step.sample, group=step.group)
     state: Features = ctx.executor.reduce(rows, stage)
     for splits in codes:
         state = stage.merge(state, ctx.executor.reduce(splits, stage))
-    found = list(measure_fidelity(state.sets, neighbours=step.neighbours, extractor=step.extractor))
+    grouped = step.group is not None
+    found = list(measure_fidelity(state.sets, neighbours=step.neighbours, extractor=step.extractor, grouped=grouped))
     if step.path_pairs:
         pairs = _pairs(step, latents, clause, version)
         lengths = ctx.executor.reduce(pairs, PathLengths(source, step.path_distance, step.path_distance_options))
@@ -58,14 +65,23 @@ def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
 
 
 def _pairs(step: FidelityStep, latents: Table, clause: str | None, version: int) -> "PairSplits":
-    """Pairs of rows by hash of the id, and a place between them: each row is in one pair at most."""
+    """Pairs of rows by hash of the id, and a place between them: each row, and of each group one, is in one pair at most."""
     dim = int(latents.schema.field("latent").type.list_size)
     ids = latents.sample_ids(2 * min(step.path_pairs, PAIR_VALUES // dim), salt="paths", where=clause, version=version)
+    if step.group is not None:
+        table = latents.take(ids, ["id", *_labels(step.group)], version=version).combine_chunks()
+        firsts = np.unique(group_hashes(table.to_batches()[0], step.group), return_index=True)[1]
+        ids = [ids[i] for i in np.sort(firsts)]
     count = len(ids) // 2
     ends = latents.take(ids[: 2 * count], ["latent"], version=version).column("latent").combine_chunks()
     places = fractions(hash_ids(pa.array(ids[:count], pa.string())), "path place")
     columns = {"start": ends.slice(0, count), "end": ends.slice(count), "place": pa.array(places)}
     return PairSplits(pa.record_batch(columns))
+
+
+def _labels(group: str | None) -> list[str]:
+    """The columns besides the id that say a row's group."""
+    return [] if group is None or group.startswith(BY_ID) else ["labels"]
 
 
 @dataclass(frozen=True)
@@ -83,9 +99,10 @@ class PairSplits:
 
 @dataclass(frozen=True)
 class CodeSplits:
-    """A code set in pieces, as codes. Implements `executors.base.Splits`."""
+    """A code set in pieces, as codes, which know the groups of their parents where there are. Implements `executors.base.Splits`."""
 
     code_set: CodeSet
+    group: str | None = None
 
     @property
     def codes(self) -> int:
@@ -96,7 +113,22 @@ class CodeSplits:
 
     def read(self, index: int) -> Iterator[pa.RecordBatch]:
         start = index * self._rows
-        yield self.code_set.expand(start, min(start + self._rows, self.code_set.selection.rows), first_seq=0)
+        stop = min(start + self._rows, self.code_set.selection.rows)
+        codes = self.code_set.expand(start, stop, first_seq=0)
+        yield codes if self.group is None else self._grouped(codes, start, stop, self.group)
+
+    def _grouped(self, codes: pa.RecordBatch, start: int, stop: int, group: str) -> pa.RecordBatch:
+        selected, parents = self.code_set.selection.read(start, stop), codes.column("parents")
+        ids, rows = selected.column("ids").flatten(), selected.column("rows").flatten()
+        groups = pa.array([], pa.uint64())
+        if len(rows):
+            latents, version = self.code_set.latents, self.code_set.version
+            table = latents.take_rows(rows.to_pylist(), ["id", *_labels(group)], version=version).combine_chunks()
+            groups = pa.array(group_hashes(table.to_batches()[0], group))
+        of_parents = groups.take(pc.index_in(parents.flatten(), value_set=ids))
+        ends = np.cumsum([0, *parents.value_lengths().to_pylist()])
+        column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), of_parents)
+        return codes.append_column(PARENT_GROUPS, column)
 
     @property
     def _rows(self) -> int:

@@ -12,6 +12,10 @@ from schemas.steps.codes import Unit
 Box = tuple[float, float, float, float]
 Score = Literal["typicality", "mahalanobis", "reconstruction"]
 
+GROUP = (
+    "label, or `id:` and a separator (id:/ is the folder), that names what belongs together (a person); default: every image on "
+    "its own. Intervals leave out whole groups"
+)
 EXTRACTOR = r"^(pixel_moments|[\w.]+:\w+)$"
 
 
@@ -139,6 +143,9 @@ class DisentanglementStep(SelectionStep):
     model_permutations: int = Field(
         3, ge=1, le=10_000, description="permutations of the null of scores that train classifiers or draw batches"
     )
+    group: str | None = Field(
+        None, description=GROUP + ". A group is in one of train and test, and permuted as a whole"
+    )
     seed: int = Field(0, ge=0)
 
 
@@ -194,6 +201,7 @@ class FidelityStep(SelectionStep):
         5_000, ge=50, le=50_000, description="pictures of each set kept for kernel distance and nearest neighbours"
     )
     neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
+    group: str | None = Field(None, description=GROUP + ". A group is in one of the two halves of the images")
     path_pairs: int = Field(
         0,
         ge=0,

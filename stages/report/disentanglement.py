@@ -32,8 +32,14 @@ FORMULAS = (
     ("IRS", "1 − mean 99 % deviation within a level / largest deviation, of the best factor, weighted by deviation"),
     ("FactorVAE", "accuracy of the majority vote on argmin(variance with a factor fixed / variance), 64 codes a vote"),
     ("β-VAE", "accuracy of a logistic regression on mean |Δz| of 64 pairs that share one factor"),
-    ("interval", "95 %, by leaving out each of 20 groups of rows in turn; none of scores that train a model"),
-    ("null", "the same score with labels moved to other rows; p counts the true order as one of the permutations"),
+    (
+        "interval",
+        "95 %, by leaving out each of 20 groups of rows in turn (with `group`: of whole ones); none of scores that train a model",
+    ),
+    (
+        "null",
+        "the same score with labels moved to other rows (with `group`: as wholes); p counts the true order as one of the permutations",
+    ),
 )
 
 

@@ -24,7 +24,8 @@ FORMULAS = (
     ),
     (
         "kernel distance",
-        "unbiased squared MMD, kernel (xᵀy/d + 1)³, mean of blocks of 1,000: KID where they are Inception's",
+        "unbiased squared MMD, kernel (xᵀy/d + 1)³, mean of blocks of 1,000 (with `group`: of all pairs from different groups): "
+        "KID where they are Inception's",
     ),
     ("precision", "share of the pictures inside a ball, to the k-th neighbour, of a reconstruction"),
     ("recall", "share of the reconstructions inside such a ball of a picture"),
@@ -37,7 +38,8 @@ FORMULAS = (
     ),
     (
         "interval",
-        "95 %, by leaving out each of 20 groups of images in turn; of the kernel distance, from the spread of its blocks",
+        "95 %, by leaving out each of 20 groups of images in turn; of the kernel distance, from the spread of its blocks "
+        "(with `group`: by leaving out groups too)",
     ),
     (
         "untouched",

@@ -46,7 +46,8 @@ def importances(
             raise ValueError(f"factor {j} needs two levels to train on and a row to test on")
         model = GradientBoostingClassifier(random_state=seed)
         model.fit(codes[train], levels[train, j])
-        found.matrix[:, j] = np.abs(model.feature_importances_)
+        with np.errstate(invalid="ignore"):  # trees that gain nothing by any split have shares of 0 / 0
+            found.matrix[:, j] = np.nan_to_num(np.abs(model.feature_importances_))
         found.train[j] = np.mean(model.predict(codes[train]) == levels[train, j])
         found.test[j] = np.mean(model.predict(test_codes[test]) == test_levels[test, j])
     return found

@@ -1,7 +1,8 @@
 """All disentanglement scores of one sample of labelled latents, each against its permutation null, as measurements.
 
 Rows are put in the order of a hash of their ids, which also deals them into train and test and makes the permutations: the
-numbers depend on which rows came, never on how. A score that the data cannot give is a row with a typed status.
+numbers depend on which rows came, never on how. Rows that belong together (`group`) stay together in all of this. A score that the
+data cannot give is a row with a typed status.
 """
 
 import json
@@ -21,7 +22,7 @@ from stages.scores.dci import completeness, disentanglement, importances
 from stages.scores.factor_sampling import GridSampler
 from stages.scores.factor_vae import factor_vae_score
 from stages.scores.factors import Factor, FactorStatus
-from stages.scores.grouped import GROUPS, jackknife_interval
+from stages.scores.grouped import FEWEST_GROUPS, GROUPS, jackknife_interval
 from stages.scores.information import Information, Levels, histogram_bins, information, information_bias
 from stages.scores.interval import Interval, NoInterval
 from stages.scores.irs import interventional_robustness
@@ -47,14 +48,27 @@ class ScoreStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One part of the sample, in hash order: codes (n, d), factors with levels (n,)."""
+    """One part of the sample, in hash order: codes (n, d), factors with levels (n,).
+
+    `owners` (n,): what each row belongs to, which is itself unless the step groups; rows of one owner follow one another.
+    """
 
     codes: npt.NDArray[np.float32]
     factors: tuple[Factor, ...]
-    hashes: Hashes
+    owners: Hashes
 
     def pick(self, rows: slice) -> "Rows":
-        return Rows(self.codes[rows], tuple(f.pick(rows) for f in self.factors), self.hashes[rows])
+        return Rows(self.codes[rows], tuple(f.pick(rows) for f in self.factors), self.owners[rows])
+
+    def cut(self, at: int) -> int:
+        """The last border between owners up to row `at`, or the first there is; after the last row of a single owner."""
+        borders = np.append(np.flatnonzero(self.owners[1:] != self.owners[:-1]) + 1, len(self))
+        return int(borders[borders <= at][-1] if (borders <= at).any() else borders[0])
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """(n,) 0 to GROUPS − 1: owners are in the order of a hash, so every GROUPS-th of them is a group by lot."""
+        return np.cumsum(np.concatenate([[0], self.owners[1:] != self.owners[:-1]])) % GROUPS
 
     def of(self, names: set[str]) -> "Rows":
         return replace(self, factors=tuple(f for f in self.factors if f.name in names))
@@ -86,12 +100,21 @@ class _NotApplicable(ValueError):
 
 
 def measure_disentanglement(
-    step: DisentanglementStep, codes: npt.NDArray[np.float32], factors: tuple[Factor, ...], hashes: Hashes
+    step: DisentanglementStep,
+    codes: npt.NDArray[np.float32],
+    factors: tuple[Factor, ...],
+    hashes: Hashes,
+    owners: Hashes | None = None,
 ) -> Iterator[Measurement]:
-    """Of codes (n, d), finite, with factors of the same rows. First what each factor has, then the scores."""
-    order = np.argsort(salted(hashes, "disentanglement"), kind="stable")
-    rows = Rows(codes[order], tuple(f.pick(order) for f in factors), hashes[order])
+    """Of codes (n, d), finite, with factors of the same rows. First what each factor has, then the scores.
+
+    `owners` (n,): the group each row belongs to; None: every row stands on its own.
+    """
+    owners = hashes if owners is None else owners
+    order = np.lexsort([salted(hashes, "disentanglement"), salted(owners, "disentanglement")])
+    rows = Rows(codes[order], tuple(f.pick(order) for f in factors), owners[order])
     train_rows = min(step.train, len(rows) * 2 // 3) if len(rows) < step.train + step.test else step.train
+    train_rows = rows.cut(train_rows)
     train, test = rows.pick(slice(0, train_rows)), rows.pick(slice(train_rows, train_rows + step.test))
     usable = {f.name for f in train.factors if f.status is FactorStatus.OK}
     for factor in train.factors:
@@ -106,7 +129,10 @@ def measure_disentanglement(
     yield from _of_factors(train, information(bins, train.levels), step.bins)
     for name in step.scores:
         try:
-            _needs(min(len(train), len(test)) >= 20, _few(rows))
+            parts = (
+                f"whole groups make {len(train)} rows to train and {len(test)} to test; at least 20 of each are needed"
+            )
+            _needs(min(len(train), len(test)) >= 20, parts)
             yield from _against_null(_score(name, step, train, test, bins), train, test)
         except _NotApplicable as reason:
             yield _missing(name, rows, train, str(reason))
@@ -215,23 +241,24 @@ def _needs(condition: bool, why: str) -> None:
 
 def _against_null(score: _Score, train: Rows, test: Rows) -> Iterator[Measurement]:
     same = (np.arange(len(train)), np.arange(len(test)))
-    orders = zip(orders_of(train.hashes, score.permutations), orders_of(test.hashes, score.permutations), strict=True)
+    orders = zip(orders_of(train.owners, score.permutations), orders_of(test.owners, score.permutations), strict=True)
     try:
         nulls = permutation_nulls(lambda pair: score.of(*pair), orders)
         found = score.of(*same)
     except ValueError as reason:
         raise _NotApplicable(str(reason)) from None
     for name, value in found.items():
-        yield _held(name, value, nulls[name], _interval(score, value), score.n)
+        yield _held(name, value, nulls[name], _interval(score, value, train.groups), score.n)
 
 
-def _interval(score: _Score, value: float) -> Interval:
-    """Delete-a-group jackknife: rows are in the order of a hash, so every GROUPS-th row is a group by lot."""
+def _interval(score: _Score, value: float, groups: npt.NDArray[np.int64]) -> Interval:
+    """Delete-a-group jackknife over the groups (n,) of the rows that train."""
     if score.part is None:
         return Interval(why=NoInterval.TRAINED)
-    rows = np.arange(score.n)
+    if (count := int(groups.max()) + 1) < FEWEST_GROUPS:
+        return Interval(why=NoInterval.TOO_FEW_GROUPS)
     try:
-        without = np.array([score.part(rows[rows % GROUPS != group]) for group in range(GROUPS)])
+        without = np.array([score.part(np.flatnonzero(groups != group)) for group in range(count)])
     except ValueError:
         return Interval(why=NoInterval.FACTOR_LOST)
     low, high = jackknife_interval(value, without)

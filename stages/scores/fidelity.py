@@ -18,7 +18,7 @@ from stages.scores.coverage_without import SHARES
 from stages.scores.fidelity_intervals import Rows, frechet_interval, share_intervals
 from stages.scores.frechet import frechet_distance
 from stages.scores.interval import Interval, NoInterval
-from stages.scores.kernel_distance import kernel_distance
+from stages.scores.kernel_distance import KernelDistance, grouped_kernel_distance, kernel_distance
 from stages.scores.path_length import Space, path_length
 from stages.scores.picture_features import LIKE, REFERENCE, FeatureSet, SetName
 
@@ -35,23 +35,30 @@ class _Scored:
     n: int
 
 
-def measure_fidelity(sets: Mapping[SetName, FeatureSet], *, neighbours: int, extractor: str) -> Iterator[Measurement]:
-    """Five measures a set. A set, or a reference, of too few rows has the status `too_few` and no value."""
+def measure_fidelity(
+    sets: Mapping[SetName, FeatureSet], *, neighbours: int, extractor: str, grouped: bool = False
+) -> Iterator[Measurement]:
+    """Six measures a set. A set, or a reference, of too few rows has the status `too_few` and no value.
+
+    `grouped`: images belong together, so the kernel distance is of pairs from different groups.
+    """
     reference, like = sets.get(REFERENCE), sets.get(LIKE)
     real = None if reference is None else _rows(reference, reference, neighbours)
     for name in sorted(set(sets) - {REFERENCE, LIKE}, key=lambda n: (n.code_set, n.title, n.strength or 0.0)):
-        subject = _subject(name)
         few = min(one.moments.n if one else 0 for one in (reference, like, sets[name]))
         if reference is None or real is None or like is None or few <= neighbours + 1:
             message = (
                 f"{few} pictures in a set or in a half of the reconstructions; more than {neighbours + 1} are needed"
             )
-            about = Measurement("frechet_distance", None, subject, extractor, n=sets[name].moments.n)
-            yield replace(about, status=TOO_FEW, message=message, detail=json.dumps(asdict(name)))
+            yield _missing(name, extractor, sets[name], message)
+            continue
+        if grouped and min(map(_dealt, (reference, like, sets[name]))) < 2:
+            yield _missing(name, extractor, sets[name], "the pictures of a set, or of a half, are of one group")
             continue
         n = min(sets[name].moments.n, like.moments.n)
-        found, floor = (_scored(reference, one, n, neighbours) for one in (sets[name], like))
-        intervals = _intervals(found, real, _rows(reference, sets[name], neighbours, found.n))
+        found, floor = (_scored(reference, one, n, neighbours, grouped) for one in (sets[name], like))
+        made = _rows(reference, sets[name], neighbours, found.n)
+        intervals = _intervals(found, real, made, grouped=grouped)
         yield from _measurements(found, floor, intervals, name, reference.moments.n, extractor)
 
 
@@ -66,18 +73,29 @@ def measure_path_length(lengths: Floats, distance: str, *, space: Space) -> Meas
     return replace(about, value=found.value, low=found.low, high=found.high, n=found.n)
 
 
-def _scored(reference: FeatureSet, candidate: FeatureSet, n: int, neighbours: int) -> _Scored:
+def _dealt(one: FeatureSet) -> int:
+    """Into how many groups the sample is dealt."""
+    return len(np.unique(one.sample.rows().classes))
+
+
+def _missing(name: SetName, extractor: str, one: FeatureSet, message: str) -> Measurement:
+    about = Measurement("frechet_distance", None, _subject(name), extractor, n=one.moments.n)
+    return replace(about, status=TOO_FEW, message=message, detail=json.dumps(asdict(name)))
+
+
+def _scored(reference: FeatureSet, candidate: FeatureSet, n: int, neighbours: int, grouped: bool) -> _Scored:
     """Of at most n rows of the candidate."""
     real, made = reference.sample.rows().latents, candidate.sample.rows().latents
     kept = made[:n]
     # The moments are those of all rows, unless the set is larger than what it is compared with and the sample can stand in.
     smaller = candidate.moments.n > n and len(made) >= n
     moments = Moments.of(kept.astype(np.float64), full=True) if smaller else candidate.moments
-    kernel = kernel_distance(real, kept)
+    kernel = _kernel(reference, candidate, n) if grouped else kernel_distance(real, kept)
     near = coverage_of(real, kept, k=neighbours)
     values = {"frechet_distance": frechet_distance(reference.moments, moments), "kernel_distance": kernel.value}
     values |= {share: getattr(near, share) for share in SHARES}
-    blocks = Interval(kernel.low, kernel.high, NoInterval.ONE_BLOCK if kernel.low is None else None)
+    none = NoInterval.TOO_FEW_GROUPS if grouped else NoInterval.ONE_BLOCK
+    blocks = Interval(kernel.low, kernel.high, none if kernel.low is None else None)
     return _Scored(values, blocks, min(len(real), len(kept)), moments.n)
 
 
@@ -88,10 +106,15 @@ def _rows(reference: FeatureSet, one: FeatureSet, neighbours: int, n: int | None
     return Rows(features, kept.classes[:n, 0], one.moments.n if n is None else n, neighbours)
 
 
-def _intervals(found: _Scored, reference: Rows, candidate: Rows) -> dict[str, Interval]:
+def _kernel(reference: FeatureSet, candidate: FeatureSet, n: int) -> KernelDistance:
+    real, made = reference.sample.rows(), candidate.sample.rows()
+    return grouped_kernel_distance(real.latents, real.classes[:, 0], made.latents[:n], made.classes[:n, 0])
+
+
+def _intervals(found: _Scored, reference: Rows, candidate: Rows, *, grouped: bool) -> dict[str, Interval]:
     distance = frechet_interval(found.values["frechet_distance"], reference, candidate)
     both = {"frechet_distance": distance, "kernel_distance": found.kernel}
-    return both | share_intervals(found.values, reference, candidate)
+    return both | share_intervals(found.values, reference, candidate, alone=not grouped)
 
 
 def _measurements(

@@ -2,7 +2,7 @@
 
 Fréchet distance, precision, recall, density, coverage: delete-a-group jackknife over both sets, which share no image (`grouped`).
 A picture is dealt with the first image it is made of, so all frames of one image leave together. The kernel distance has
-its own, from blocks.
+its own, from blocks, or from pairs of different groups.
 """
 
 from dataclasses import dataclass
@@ -71,11 +71,12 @@ def frechet_interval(value: float, reference: Rows, candidate: Rows, *, confiden
 
 
 def share_intervals(
-    values: dict[str, float], reference: Rows, candidate: Rows, *, confidence: float = 0.95
+    values: dict[str, float], reference: Rows, candidate: Rows, *, confidence: float = 0.95, alone: bool = True
 ) -> dict[str, Interval]:
     """Of precision, recall, density and coverage, all of the sampled rows.
 
-    Where no group changes a share of exactly 0 or 1, its bound is that of Clopper and Pearson for the rows of the smaller set.
+    Where no group changes a share of exactly 0 or 1, its bound is that of Clopper and Pearson for the rows of the smaller set; none
+    where rows do not stand `alone`: how many say something of their own is not known.
     """
     real, made = reference.balls, candidate.balls
     if real is None or made is None:
@@ -83,22 +84,19 @@ def share_intervals(
     if _few_groups(reference, candidate):
         return dict.fromkeys(SHARES, Interval(why=NoInterval.TOO_FEW_GROUPS))
     without = shares_without(real, made, k=reference.k)
-    return {
-        name: _share(
-            name, values[name], without[name], min(len(reference.features), len(candidate.features)), confidence
-        )
-        for name in SHARES
-    }
+    n = min(len(reference.features), len(candidate.features)) if alone else None
+    return {name: _share(name, values[name], without[name], n, confidence) for name in SHARES}
 
 
-def _share(name: str, value: float, without: Floats, n: int, confidence: float) -> Interval:
+def _share(name: str, value: float, without: Floats, n: int | None, confidence: float) -> Interval:
     low, high = jackknife_interval(value, without, confidence)
     assert low is not None and high is not None, "there are groups enough"
     top = np.inf if name == "density" else 1.0
     low, high = max(low, 0.0), min(high, top)
-    if low == high and name == "density":  # no share: a bound on how many pictures lie in balls says not in how many
+    # Density is no share: a bound on how many pictures lie in balls says not in how many.
+    if low == high and (name == "density" or n is None):
         return Interval(why=NoInterval.NO_SPREAD)
-    if low == high and value in (0.0, 1.0):
+    if low == high and n is not None and value in (0.0, 1.0):
         bound = (0.5 * (1 - confidence)) ** (1 / n)
         return Interval(bound, 1.0) if value else Interval(0.0, 1 - bound)
     return Interval(low, high)

@@ -50,5 +50,9 @@ def permutation_nulls(scores: Callable[[Orders], Mapping[str, float]], orders: I
 
 
 def orders_of(hashes: Hashes, count: int) -> list[Order]:
-    """Permutations of rows in the order of their `hashes`. They follow from the ids alone, on any split and machine."""
+    """Permutations of rows in the order of their `hashes`. They follow from the ids alone, on any split and machine.
+
+    Rows of one hash, a group, follow one another, here and in what comes out: their labels move as a whole. Exact where groups have
+    one size; else a group's labels may fall on the end of one group and the beginning of the next.
+    """
     return [np.argsort(salted(hashes, f"null {i}"), kind="stable") for i in range(count)]

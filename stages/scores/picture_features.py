@@ -2,7 +2,7 @@
 
 Reconstructions and codes go through the same stage. Images are parted in two halves by a hash of their id: one is the
 reference; the other is its like, and gives the codes. So no picture is held against an edit of itself, and what two sets of
-reconstructions score is the floor of every distance.
+reconstructions score is the floor of every distance. Images of one group (`group`) are in one half.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from schemas.errors import JobError
@@ -21,6 +20,7 @@ from stages.codecs.base import Codec
 from stages.codecs.factory import open_codec
 from stages.columns import matrix_of
 from stages.evaluation.models import CodecSource
+from stages.grouping import group_hashes
 from stages.guarded import Guarded
 from stages.moments import Moments
 from stages.row_hash import Hashes, fractions, hash_ids, salted
@@ -34,6 +34,7 @@ PICTURE_BYTES = 24 * 2**20
 MAX_STATE = 2**27
 """Numbers that the sets of one pass may hold together: 1 GiB."""
 HALVES = "fidelity halves"
+PARENT_GROUPS = "parent_groups"
 
 Bools = npt.NDArray[np.bool_]
 
@@ -72,10 +73,16 @@ class Features:
 
 
 class PictureFeatures:
-    """A reduce stage over batches with `id` and `latent` (reconstructions), or of `codes_schema`."""
+    """A reduce stage over batches with `id` and `latent` (reconstructions), or of `codes_schema`.
 
-    def __init__(self, codec: CodecSource, entry: str, options: Mapping[str, Any], *, sample: int) -> None:
+    With `group` (stages/grouping.py) the first also have its label, the others PARENT_GROUPS: a hash for each of `parents`.
+    """
+
+    def __init__(
+        self, codec: CodecSource, entry: str, options: Mapping[str, Any], *, sample: int, group: str | None = None
+    ) -> None:
         self._source, self._entry, self._options, self._capacity = codec, entry, dict(options), sample
+        self._group = group
         self._model: tuple[Codec, FeatureExtractor] | None = None
 
     def open(self, device: str) -> None:
@@ -91,13 +98,14 @@ class PictureFeatures:
         return Features()
 
     def add(self, state: Features, batch: pa.RecordBatch) -> Features:
-        names, taken = _names(batch)
+        owners, like = _owned(batch, self._group)
+        names, taken = _names(batch, like)
         latents = widen(matrix_of(batch.column("latent")))
         valid = batch.column("latent").is_valid().to_numpy(zero_copy_only=False) & np.isfinite(latents).all(1)
         state.left += int((taken & ~valid).sum())
         rows = np.flatnonzero(taken & valid)
         hashes = salted(hash_ids(batch.column("id")), "sample")
-        groups = dealt(hash_ids(_owners(batch)))
+        groups = dealt(owners)
         for start in range(0, len(rows), step := self._at_once()):
             self._add(state, latents, rows[start : start + step], names, (hashes, groups))
         return state
@@ -155,29 +163,34 @@ class PictureFeatures:
         return state.sets[name]
 
 
-def _names(batch: pa.RecordBatch) -> tuple[list[SetName], Bools]:
+def _owned(batch: pa.RecordBatch, group: str | None) -> tuple[Hashes, Bools]:
+    """What each row belongs to, and whether all it is made of is of the half that is not the reference.
+
+    A reconstruction belongs to its image (or group), a code to the first image it is made of, a draw, made of none, to itself.
+    """
+    own = hash_ids(batch.column("id"))
+    if "parents" not in batch.schema.names:
+        owners = own if group is None else group_hashes(batch, group)
+        return owners, _like(owners)
+    parents = batch.column("parents")
+    if group is None:
+        of_parents = hash_ids(parents.flatten())
+    else:
+        of_parents = batch.column(PARENT_GROUPS).flatten().to_numpy(zero_copy_only=False)
+    counts = parents.value_lengths().to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    like_parents = np.append(_like(of_parents), True)
+    first = np.append(of_parents, np.uint64(0))[ends[:-1]]
+    return np.where(counts > 0, first, own), np.array([like_parents[a:b].all() for a, b in pairwise(ends)], bool)
+
+
+def _names(batch: pa.RecordBatch, like: Bools) -> tuple[list[SetName], Bools]:
     """The set of every row, and which rows take part."""
     if "parents" not in batch.schema.names:
-        return [LIKE if like else REFERENCE for like in _like(batch.column("id"))], np.ones(len(batch), bool)
-    parents = batch.column("parents")
-    like = np.concatenate([_like(parents.flatten()), [True]])
-    ends = np.concatenate([[0], np.cumsum(parents.value_lengths().to_numpy(zero_copy_only=False))])
-    # All images a code is made of must be of the half that is not the reference; a draw is made of none.
-    taken = np.array([like[a:b].all() for a, b in pairwise(ends)], bool)
+        return [LIKE if one else REFERENCE for one in like], np.ones(len(batch), bool)
     columns = (batch.column(name).to_pylist() for name in ("id", "title", "strength", "unit"))
-    return [SetName(i.split("/")[0], title, at, unit or "") for i, title, at, unit in zip(*columns, strict=True)], taken
+    return [SetName(i.split("/")[0], title, at, unit or "") for i, title, at, unit in zip(*columns, strict=True)], like
 
 
-def _owners(batch: pa.RecordBatch) -> pa.Array:
-    """The id of the first image each row is made of: its own of a reconstruction, and of a draw, which is made of none."""
-    ids = batch.column("id")
-    if "parents" not in batch.schema.names:
-        return ids
-    parents = batch.column("parents")
-    made, owners = parents.value_lengths().to_numpy(zero_copy_only=False) > 0, parents.flatten()
-    first = np.cumsum(np.concatenate([[0], parents.value_lengths().to_numpy(zero_copy_only=False)]))[:-1]
-    return pc.replace_with_mask(ids, pa.array(made), owners.take(pa.array(first[made])))
-
-
-def _like(ids: pa.Array) -> Bools:
-    return np.asarray(fractions(hash_ids(ids), HALVES) < 0.5)
+def _like(owners: Hashes) -> Bools:
+    return np.asarray(fractions(owners, HALVES) < 0.5)

@@ -10,7 +10,7 @@ from pipeline.plan import make_plan
 from pipeline.run import run_job
 from schemas.errors import JobError
 from schemas.job import Job
-from tests.jobs import job_data, make_images
+from tests.jobs import factors, job_data, make_images
 
 STEP = {
     "stage": "disentanglement",
@@ -43,6 +43,29 @@ def test_scores_are_stored_and_shown(tmp_path):
     assert [m["target"] for m in found if m["step"] == "disentanglement2" and m["metric"] == "information"] == ["round"]
     page = (tmp_path / "report.html").read_text()
     assert "What each coordinate knows of each factor" in page and "with labels shuffled" in page
+
+
+def test_pictures_of_a_group_stay_together(tmp_path):
+    make_images(tmp_path, 140)  # seven folders
+    scores = {"scores": ["mig"], "train": 95, "test": 45}
+    grouped = STEP | scores | {"group": "id:/", "name": "folders"}
+    by_label = STEP | scores | {"group": "bright", "name": "by_label"}
+    steps = [{"stage": "encode"}, STEP | scores | {"name": "alone"}, grouped, by_label]
+    run_job(Job.model_validate(job_data(tmp_path, tmp_path / "store", steps=steps)), report=lambda event: None)
+    shown = CliRunner().invoke(app, ["measurements", "--store", str(tmp_path / "store"), "--json"])
+    found = {m["step"]: m for m in json.loads(shown.stdout) if m["metric"] == "mig"}
+    assert found["alone"]["n"] == 95 and found["alone"]["low"] is not None
+    assert found["folders"]["n"] == 80 and "fewer than 10 groups" in found["folders"]["message"]  # four folders of 20
+    bright = sum(factors(i)[0] for i in range(140))
+    assert found["by_label"]["n"] in (bright, 140 - bright)
+
+
+def test_a_group_that_is_not_there_is_refused_in_the_plan(tmp_path):
+    make_images(tmp_path, 6)
+    for group, said in (("persn", "no such label"), ("shade", "this is float"), ("id:", "no separator")):
+        data = job_data(tmp_path, tmp_path / "store", steps=[{"stage": "encode"}, STEP | {"group": group}])
+        with pytest.raises(JobError, match=rf"disentanglement.*group.*{said}"):
+            make_plan(Job.model_validate(data))
 
 
 def test_a_job_without_factors_is_refused_in_the_plan(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from schemas.measurements import Measurement
 from schemas.steps import DisentanglementStep
 from stages.row_hash import hash_ids, salted
+from stages.scores.dci import importances
 from stages.scores.disentangle import measure_disentanglement
 from stages.scores.factors import FactorStatus, read_factors
 from stages.scores.null import Null, orders_of
@@ -30,7 +31,9 @@ def sample(kind: str, n: int, seed: int = 0) -> tuple[np.ndarray, dict[str, list
     }
 
 
-def measured(codes: np.ndarray, labels: dict[str, list[Any]], order: Any = None, **fields: Any) -> list[Measurement]:
+def measured(
+    codes: np.ndarray, labels: dict[str, list[Any]], order: Any = None, owners: Any = None, **fields: Any
+) -> list[Measurement]:
     step = DisentanglementStep(**{"name": "d", "permutations": 5, "model_permutations": 2, "votes": (60, 40)} | fields)
     order = np.arange(len(codes)) if order is None else order
     ids = pa.array([f"{i:05d}.png" for i in order])
@@ -39,7 +42,8 @@ def measured(codes: np.ndarray, labels: dict[str, list[Any]], order: Any = None,
     )
     kinds = {name: KINDS.get(name, "category") for name in labels}
     factors = read_factors(struct, kinds, bins=step.bins)
-    return list(measure_disentanglement(step, codes[order], factors, hash_ids(ids)))
+    of = None if owners is None else hash_ids(pa.array([str(owners[i]) for i in order]))
+    return list(measure_disentanglement(step, codes[order], factors, hash_ids(ids), of))
 
 
 def by_metric(found: list[Measurement]) -> dict[str, Measurement]:
@@ -88,6 +92,80 @@ def test_intervals_hold_what_the_score_is_on_average() -> None:
     (low, high), mean = np.array(found).T, np.mean(values)
     assert 0.9 <= np.mean((low <= mean) & (mean <= high)) <= 0.99
     assert np.mean(high - low) / (2 * 2.093 * np.std(values)) == pytest.approx(1, abs=0.25)
+
+
+def copies(seed: int, people: int = 75, each: int = 6) -> tuple[np.ndarray, dict[str, list[Any]], np.ndarray]:
+    """Codes and labels of people, each there `each` times; two factors in three coordinates, one of them of both."""
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 3, (people, 2))
+    codes = np.stack([levels[:, 0], levels[:, 1] + 0.4 * levels[:, 0], rng.standard_normal(people)], 1)
+    codes = np.repeat((codes + 0.4 * rng.standard_normal((people, 3))).astype(np.float32), each, axis=0)
+    labels = np.repeat(levels, each, axis=0)
+    owners = np.repeat(np.arange(people), each)
+    return codes, {"size": labels[:, 0].tolist(), "shape": [str(v) for v in labels[:, 1]]}, owners
+
+
+def test_intervals_of_people_leave_out_people() -> None:
+    """Of 75 people six times: without `group` the interval is that of 300 pictures, √6 too narrow by construction."""
+    values, alone, grouped = [], [], []
+    for seed in range(120):
+        codes, labels, owners = copies(seed)
+        fields = {"scores": ("sap_continuous",), "permutations": 1}
+        (one,) = by_metric(measured(codes, {"size": labels["size"]}, **fields)).values()
+        alone.append((one.low, one.high))
+        (one,) = by_metric(measured(codes, {"size": labels["size"]}, owners=owners, **fields)).values()
+        values.append(one.value)
+        grouped.append((one.low, one.high))
+    mean = np.mean(values)
+    held = [np.mean((b[:, 0] <= mean) & (mean <= b[:, 1])) for b in (np.array(alone), np.array(grouped))]
+    width = [np.mean(np.diff(b)) / (2 * 2.093 * np.std(values)) for b in (np.array(alone), np.array(grouped))]
+    assert held[0] < 0.7 and width[0] < 0.6
+    assert 0.9 <= held[1] <= 0.99 and width[1] == pytest.approx(1, abs=0.25)
+
+
+def test_the_null_of_people_moves_people() -> None:
+    """Noise of 75 people six times: pictures moved one by one make a null that noise passes most of the time."""
+    p_values: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(80):
+        _, labels, owners = copies(seed)
+        codes = np.repeat(np.random.default_rng(seed + 900).standard_normal((75, 3)), 6, axis=0).astype(np.float32)
+        for grouped, found in p_values.items():
+            fields = {"scores": ("sap_continuous",), "permutations": 19, "owners": owners if grouped else None}
+            (one,) = by_metric(measured(codes, {"size": labels["size"]}, **fields)).values()
+            found.append(json.loads(one.detail)["p"])
+    assert np.mean(np.array(p_values[False]) <= 0.1) > 0.35
+    assert np.mean(np.array(p_values[True]) <= 0.1) == pytest.approx(0.1, abs=0.08)
+
+
+def test_a_person_is_in_train_or_in_test() -> None:
+    """Codes that name the person, labels by lot: who was trained on is known, who was not is not."""
+    rng = np.random.default_rng(0)
+    people, each = 60, 20
+    codes = np.repeat(rng.standard_normal((people, 6)), each, axis=0).astype(np.float32)
+    labels = {"size": np.repeat(rng.integers(0, 2, people), each).tolist(), "lit": [True, False] * (people * each // 2)}
+    fields = {"scores": ("dci",), "model_train": 400, "train": 600, "test": 400}
+    owners = np.repeat(np.arange(people), each)
+    leaked, apart = (
+        by_metric(measured(codes, labels, owners=of, **fields))["dci_informativeness"] for of in (None, owners)
+    )
+    assert leaked.value > 0.7 and apart.value < 0.65
+    one = by_metric(measured(codes, labels, owners=owners * 0, **fields))["dci"]
+    assert one.status == "not_applicable" and "whole groups make 1200 rows to train and 0 to test" in one.message
+
+
+def test_trees_that_gain_nothing_rely_on_nothing() -> None:
+    """Every value of the code has each label equally often: no split gains, and shares of 0 / 0 are 0."""
+    codes = np.repeat(np.arange(30.0), 2)[:, None] * [1.0, 2.0]
+    levels = np.tile([0, 1], 30)[:, None]
+    found = importances(codes, levels, codes, levels)
+    assert not found.matrix.any()
+
+
+def test_few_people_have_no_interval() -> None:
+    codes, labels, _ = copies(1)
+    found = by_metric(measured(codes, labels, owners=np.arange(len(codes)) % 12, scores=("mig", "irs")))
+    for one in found.values():
+        assert one.low is None and json.loads(one.detail)["no_interval"] == "too_few_groups"
 
 
 def test_scores_have_an_interval_or_say_why_not() -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from stages.moments import Moments
 from stages.scores.frechet import frechet_distance
-from stages.scores.kernel_distance import discrepancy, kernel_distance
+from stages.scores.kernel_distance import discrepancy, grouped_kernel_distance, kernel, kernel_distance
 from stages.scores.path_length import path_length, path_lengths, squared_l2
 
 
@@ -184,3 +184,38 @@ def test_outlying_paths_are_dropped_from_both_ends() -> None:
     assert (path_length(lengths).value, path_length(lengths).n) == (1, 200)
     with pytest.raises(ValueError, match="1 paths"):
         path_length(np.ones(1))
+
+
+def test_the_kernel_distance_of_groups_is_of_pairs_from_different_ones() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((60, 3)), rng.standard_normal((50, 3)) + 0.3
+    of_a, of_b = rng.integers(0, 12, 60), rng.integers(0, 12, 50)
+
+    def directly(a: np.ndarray, of_a: np.ndarray, b: np.ndarray, of_b: np.ndarray) -> float:
+        inside = [kernel(x, x)[g[:, None] != g].mean() for x, g in ((a, of_a), (b, of_b))]
+        return sum(inside) - 2 * kernel(a, b).mean()
+
+    found = grouped_kernel_distance(a, of_a, b, of_b)
+    assert found.value == pytest.approx(directly(a, of_a, b, of_b), rel=1e-10)
+    left = [directly(a[of_a != g], of_a[of_a != g], b[of_b != g], of_b[of_b != g]) for g in range(12)]
+    reach = 2.20099 * np.sqrt(11 * np.var(left))  # t of 11 degrees
+    assert (found.low, found.high) == pytest.approx((found.value - reach, found.value + reach), rel=1e-4)
+    alone = grouped_kernel_distance(a, np.arange(60), b, np.arange(50))
+    assert alone.value == pytest.approx(discrepancy(a, b), rel=1e-10)
+    assert grouped_kernel_distance(a, of_a % 8, b, of_b % 8).low is None
+    with pytest.raises(ValueError, match="fewer than 2 groups"):
+        grouped_kernel_distance(a, of_a * 0, b, of_b)
+
+
+def test_copies_of_a_row_do_not_move_the_kernel_distance_of_groups() -> None:
+    """Pairs of one row with itself would: two sets of the same people, each there five times, seemed apart."""
+    rng = np.random.default_rng(1)
+    values = {"grouped": [], "plain": []}
+    for _ in range(80):
+        a, b = (np.repeat(rng.standard_normal((12, 2)), 5, axis=0) for _ in range(2))
+        of = np.repeat(np.arange(12), 5)
+        values["grouped"].append(grouped_kernel_distance(a, of, b, of).value)
+        values["plain"].append(discrepancy(a, b))
+    error = {name: np.std(found) / np.sqrt(80) for name, found in values.items()}
+    assert abs(np.mean(values["grouped"])) < 4 * error["grouped"]
+    assert np.mean(values["plain"]) > 5 * error["plain"]

@@ -115,6 +115,8 @@ def test_a_share_of_everything_is_not_certain() -> None:
     a, b = rows(rng, 100), rows(rng, 100, shift=50)
     found = share_intervals(dict.fromkeys(SHARES, 0.0), a, b)
     assert found.pop("density").why is NoInterval.NO_SPREAD
+    shared = share_intervals(dict.fromkeys(SHARES, 0.0), a, b, alone=False)  # 100 pictures may be 2 people's
+    assert {one.why for one in shared.values()} == {NoInterval.NO_SPREAD}
     assert len(found) == 3
     assert all(one.low == 0 and one.high == pytest.approx(1 - 0.025**0.01) for one in found.values())
 
