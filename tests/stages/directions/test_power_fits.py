@@ -92,6 +92,13 @@ def test_subsamples_of_a_classifier_agree_with_its_bootstrap_and_grow() -> None:
     assert (np.diff(measured) > 0).all() and found.message == ""
 
 
+def test_noise_fills_as_many_dimensions_as_it_has_whatever_the_classes_shares() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.random(3000) < 0.15
+    found = plan({"y": y}, rng.normal(size=(3000, 30)) + np.outer(y, np.eye(30)[0]), "ols")
+    assert found.effective_dimension == pytest.approx(29, rel=0.2) and found.separation == pytest.approx(1, rel=0.15)
+
+
 @pytest.mark.parametrize("estimator", ["ols", "lda"])
 def test_a_single_dimension_needs_a_label_of_each_class(estimator: str) -> None:
     rng = np.random.default_rng(0)

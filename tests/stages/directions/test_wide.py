@@ -163,6 +163,19 @@ def test_passes_carry_a_sketch_to_the_exact_solution_or_say_how_far(
     assert abs(found.auc - exact.auc) < 1e-3
 
 
+def test_a_sketch_of_all_rows_serves_rows_that_lie_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label that only rows of one side know: their mean is not that of the frame."""
+    monkeypatch.setattr(conjugate, "MAX_PASSES", 60)
+    latents = spread_rows(800, 80, decay=0.95)
+    sides = latents @ np.random.default_rng(4).standard_normal(80)
+    known = sides > np.quantile(sides, 0.6)
+    told = latents[:, 3] / latents[:, 3].std() + 0.5 * np.random.default_rng(5).standard_normal(800) > 0
+    batch = batch_of(latents, {"y": [bool(v) if k else None for v, k in zip(told, known, strict=True)]})
+    few, fields = Limits(full=4, strips=4, block_values=80 * 30), {"estimator": "ridge", "l2": 50.0}
+    found, exact = (fitted(fields, [[batch]], limits, {"y": "bool"})["y"] for limits in (few, None))
+    assert cosine(found, exact) > 0.999999 and found.raw_norm == pytest.approx(exact.raw_norm, rel=1e-4)
+
+
 def test_choices_on_a_sketch_say_so() -> None:
     latents = spread_rows(600, 80, decay=0.9)
     batch, types = batch_of(latents, {"y": latents[:, 3] > 0}), {"y": "bool"}
