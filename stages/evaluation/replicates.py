@@ -49,7 +49,11 @@ class Results:
     @cached_property
     def images(self) -> float:
         """Independent images (or groups)."""
-        return independent(float(self.weight[0]), self.weight[1:])
+        return self.independent(self.weight)
+
+    def independent(self, weights: Floats) -> float:
+        """Of images with these total weights (1 + replicates,): twelve of one person are one. Without groups they are counted."""
+        return float(weights[0]) if self.design.group is None else independent(float(weights[0]), weights[1:])
 
     @cached_property
     def sigma(self) -> Floats:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from schemas.measurements import OK, Measurement
-from stages.attributes import Floats
 from stages.evaluation.discovery import benjamini_hochberg, p_value
-from stages.evaluation.replicates import CONSTANT_SCORE, FEW, TOO_FEW, Results, independent, ratio
+from stages.evaluation.replicates import CONSTANT_SCORE, FEW, TOO_FEW, Results, ratio
 
 DIFFERS = "differs"
 
@@ -31,7 +30,7 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
         inside = ratio(slope[:, s, i, target], weight[:, s]) / found.sigma[:, target]
         outside_weight = weight[:, siblings].sum(axis=1)
         outside = ratio(slope[:, siblings, i, target].sum(axis=1), outside_weight) / found.sigma[:, target]
-        images = [_independent(found, w) for w in (weight[:, s], outside_weight)]
+        images = [found.independent(w) for w in (weight[:, s], outside_weight)]
         enough = min(images) >= FEW and np.isfinite(inside[0])
         p = p_value(float((inside - outside)[0]), (inside - outside)[1:], min(images)) if enough else None
         tested.append((inside, inside - outside, images[0], p))
@@ -62,11 +61,6 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
             message=_said(found, i, target, float(difference[0])) if differs else "",
             **about,
         )
-
-
-def _independent(found: Results, weights: Floats) -> float:
-    """Images of weights (1 + replicates,) that are findings of their own: twelve of one person are one."""
-    return float(weights[0]) if found.design.group is None else independent(weights[0], weights[1:])
 
 
 def _said(found: Results, i: int, target: int, difference: float) -> str:

@@ -312,11 +312,21 @@ def test_images_without_the_group_label_stand_on_their_own() -> None:
     assert (group_hashes(labels, None, own) == own).all()
 
 
+def test_images_without_groups_are_counted_not_estimated() -> None:
+    """The variance of twenty replicates is a third off either way: eleven images must not become nine by it."""
+    weights = np.random.default_rng(8).poisson(1, (20, 1)) * (np.arange(N) < 11)  # as spread as those of one image
+    found = [results(design(replicates=20, group=g), responses(np.random.default_rng(7)), weights=weights) for g in (None, "who")]  # fmt: skip
+    for one in found:
+        one.state.sums[0] *= 11 / N
+    assert found[0].images == pytest.approx(11) and found[1].images < 5
+
+
 def test_few_groups_have_no_interval_however_many_images() -> None:
     """Forty images of five people are five: the weights of a person's images are one number."""
     weights = np.repeat(np.random.default_rng(6).poisson(1, (400, 5)), N // 5, axis=1)
     deltas = responses(np.random.default_rng(7))
-    found = by(questions(results(design(replicates=400), deltas, weights=weights), false_discoveries=0.05))
+    people = design(replicates=400, group="who")
+    found = by(questions(results(people, deltas, weights=weights), false_discoveries=0.05))
     assert (found["effect", "a", "a"].low, found["effect", "a", "a"].high) == (None, None)
     alone = by(questions(results(design(replicates=400), deltas), false_discoveries=0.05))
     assert alone["effect", "a", "a"].low is not None
