@@ -2,11 +2,12 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.summary_line import first_few, summary_line
@@ -91,22 +92,24 @@ def show_directions(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             del row["off by, °"]
     show_rows(rows if as_json else short, as_json=as_json)
     if not as_json:
-        _show_why(rows)
+        odd = [row for row in rows if row["status"] != "ok"]
+        _show_why((row["name"], f"{row['status']}: {row['message'] or 'no more is known'}") for row in odd)
 
 
-def _show_why(rows: Sequence[dict[str, Any]]) -> None:
-    """Below the table: what each status other than ok means, once for all directions that have it."""
-    why: dict[str, list[str]] = {}
-    for row in rows:
-        if row["status"] != "ok":
-            why.setdefault(f"{row['status']}: {row['message'] or 'no more is known'}", []).append(row["name"])
+def _show_why(told: Iterable[tuple[str, str]]) -> None:
+    """Below a table: what a status that is not ok means, once for all (name, reason) that have it."""
+    names: dict[str, list[str]] = {}
+    for name, reason in told:
+        names.setdefault(reason, []).append(name)
     console = Console()
-    for told, names in why.items():
-        console.print(f"[yellow]{first_few(names)}[/]: {told}", highlight=False, soft_wrap=True)
+    for reason, of in names.items():
+        console.print(
+            f"[yellow]{first_few(list(dict.fromkeys(of)))}[/]: {escape(reason)}", highlight=False, soft_wrap=True
+        )
 
 
 def show_measurements(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """Measurements; value and interval in one cell, and the reason where a number is missing or flagged."""
+    """Measurements; value and interval in one cell; below, the reasons where a number is missing or flagged."""
 
     def told(row: dict[str, Any]) -> str:
         if row["value"] is None:
@@ -127,6 +130,12 @@ def show_measurements(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         for row in rows
     ]
     show_rows(rows if as_json else short, as_json=as_json)
+    if not as_json:
+        odd = [row for row in rows if row["status"] != "ok" and row["message"]]
+        _show_why(
+            (" ".join(filter(None, (row["step"], row["metric"], row["subject"] or row["target"]))), row["message"])
+            for row in odd
+        )
 
 
 def show_runs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:

@@ -40,7 +40,7 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "diagnose":
             flags = f", flags: {', '.join(counts['flags'])}" if counts["flags"] else ", no flags"
             wrote = f", wrote {', '.join(counts['columns'])}" if counts["columns"] else ""
-            return f"{counts['measurements']} measurements of {counts['rows']:,} rows{flags}{wrote}"
+            return f"{_of(counts['measurements'], 'measurement')} of {_of(counts['rows'], 'row')}{flags}{wrote}"
         case stage if stage in CODE_SETS:
             return f"{_of(counts['strips'], 'strip')} of {_of(counts['frames'], 'code')}"
         case "fidelity":
@@ -58,13 +58,13 @@ def summary_line(counts: dict[str, Any]) -> str:
         case "render":
             skipped = f", {counts['already']:,} were there" if counts["already"] else ""
             odd = f", {counts['failed']:,} could not be rendered" if counts["failed"] else ""
-            return f"{counts['written']:,} frames drawn into {counts['to']}{skipped}{odd}"
+            return f"{_of(counts['written'], 'frame')} drawn into {counts['to']}{skipped}{odd}"
         case "evaluate":
             left = f", {counts['left_out']:,} left out" if counts["left_out"] else ""
-            return f"{counts['pictures']:,} pictures of {counts['rows']:,} images{left}, {counts['measurements']:,} numbers"
+            return f"{_of(counts['pictures'], 'picture')} of {_of(counts['rows'], 'image')}{left}, {counts['measurements']:,} numbers"
         case "compare":
             odd = f", {counts['status']}: {counts['message']}" if counts["message"] else ""
-            return f"{counts['rows']:,} images in both, {counts['ported']} directions carried over{odd}"
+            return f"{_of(counts['rows'], 'image')} in both, {_of(counts['ported'], 'direction')} carried over{odd}"
         case _:
             return str(counts.get("written", ""))
 

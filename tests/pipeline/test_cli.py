@@ -98,6 +98,20 @@ def test_directions_without_a_vector_say_why_once(capsys: pytest.CaptureFixture[
     assert "always" not in capsys.readouterr().out
 
 
+def test_measurements_say_below_the_table_why_a_number_is_flagged(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.show import show_measurements
+
+    plain = {"step": "diagnose", "subject": "", "target": "prior", "low": None, "high": None, "n": 9, "unit": ""}
+    said = "3.6 nats from N(0, I) [here]; 0.8 are allowed"
+    rows = [
+        {**plain, "metric": "kl", "value": 3.6, "status": "not_prior", "message": said},
+        {**plain, "metric": "norm", "value": 2.0, "status": "ok", "message": "said of a good number"},
+    ]
+    show_measurements(rows, as_json=False)
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"diagnose kl prior: {said}" and "said of a good number" not in out
+
+
 def test_steps_are_told_in_the_right_number() -> None:
     from pipeline.summary_line import summary_line
 
