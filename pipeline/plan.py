@@ -76,7 +76,7 @@ def make_plan(job: Job, *, retry_failures: bool = False) -> Plan:
         listing = list_source(job.source, latents=latents, failures=failures)
     known = _labels(listing, latents)
     problems += check_steps(job, codec, known, store, has_rows=listing is not None or latents is not None)
-    problems += check_named_rows(job, listing, latents)
+    problems += check_named_rows(job, listing, latents, retry_failures=retry_failures)
     problems += check_filters_leave_rows(job, listing, latents, retry_failures=retry_failures)
     if problems:
         raise JobError(problems)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.filters import written_by
+from pipeline.ledger import Status
 from pipeline.listing import Listing
 from pipeline.selection import id_in
 from pipeline.store.table import Table
@@ -31,21 +32,31 @@ REFUSING = (*CODE_SETS, "compare", "diagnose", "disentanglement", "evaluate", "f
 MAX_SHOWN = 3
 
 
-def check_named_rows(job: Job, listing: Listing | None, latents: Table | None) -> Iterator[Problem]:
-    """A problem for each field that names images which are neither listed nor stored."""
+def check_named_rows(
+    job: Job, listing: Listing | None, latents: Table | None, *, retry_failures: bool
+) -> Iterator[Problem]:
+    """A problem for each field that names images which are neither listed nor stored, or which have failed for good."""
     named = [(f"steps.{i} ({s.stage}).{place}", ids) for i, s in enumerate(job.steps) for place, ids in _named_in(s)]
     wanted = {i for _, ids in named for i in ids}
     if not wanted:
         return
-    missing = wanted - _listed(wanted, listing)
+    good, failed = _listed(wanted, listing, retry_failures=retry_failures)
+    missing = wanted - good - failed
     if missing and latents is not None:
         rows = latents.scan(["id"], where=id_in(sorted(missing)))
         missing -= {i for batch in rows for i in batch.column("id").to_pylist()}
     for field, ids in named:
         if gone := sorted(missing & set(ids)):
-            more = f" and {len(gone) - MAX_SHOWN} more" if len(gone) > MAX_SHOWN else ""
-            shown = ", ".join(gone[:MAX_SHOWN]) + more
-            yield Problem(field, shown, "no image of the dataset has this id.", "use ids as the source lists them")
+            yield Problem(
+                field, _some(gone), "no image of the dataset has this id.", "use ids as the source lists them"
+            )
+        if spoiled := sorted(failed & set(ids)):
+            fix = "`latentmill failures` says why; name another, or mend it and run with --retry-failures"
+            yield Problem(field, _some(spoiled), "could not be encoded before, and has no latent.", fix)
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:MAX_SHOWN]) + (f" and {len(ids) - MAX_SHOWN} more" if len(ids) > MAX_SHOWN else "")
 
 
 def check_filters_leave_rows(
@@ -89,10 +100,17 @@ def _named_in(step: Step) -> Iterator[tuple[str, tuple[str, ...]]]:
             pass
 
 
-def _listed(wanted: set[str], listing: Listing | None) -> set[str]:
-    found: set[str] = set()
+def _listed(wanted: set[str], listing: Listing | None, *, retry_failures: bool) -> tuple[set[str], set[str]]:
+    """Of the ids those that are listed and have latents, or will be tried; and those that failed and will not be."""
+    good: set[str] = set()
+    failed: set[str] = set()
+    if listing is None:
+        return good, failed
     looked_for = pa.array(sorted(wanted), pa.string())
-    for _, batch in listing.batches() if listing is not None else ():
+    lost = (listing.tally.status == Status.FAILED) & ~listing.tally.todo(retry_failures=retry_failures)
+    for start, batch in listing.batches():
         ids = batch.column("id")
-        found.update(ids.filter(pc.is_in(ids, value_set=looked_for.cast(ids.type))).to_pylist())
-    return found
+        at = np.flatnonzero(pc.is_in(ids, value_set=looked_for.cast(ids.type)).to_numpy(zero_copy_only=False))
+        for i, name in zip(at, ids.take(pa.array(at)).to_pylist(), strict=True):
+            (failed if lost[start + i] else good).add(name)
+    return good, failed

@@ -78,6 +78,18 @@ def test_an_image_that_is_stored_and_no_longer_listed_can_still_be_named(tmp_pat
     assert problems(tmp_path, {"stage": "walk", "ids": [image_id(0)]}) == []
 
 
+def test_an_image_that_failed_is_named_unless_it_is_tried_again(tmp_path: Path) -> None:
+    make_images(tmp_path, 4)
+    (tmp_path / "images" / image_id(1)).write_bytes(b"no picture")
+    walk = {"stage": "walk", "ids": [image_id(0), image_id(1)]}
+    assert problems(tmp_path, walk) == [], "it is yet to be read"
+    run_job(parse_job(job_data(tmp_path, tmp_path / "store")), report=lambda event: None)
+    (told,) = problems(tmp_path, walk)
+    assert f"ids = '{image_id(1)}': could not be encoded before" in told and "--retry-failures" in told
+    job = parse_job(job_data(tmp_path, tmp_path / "store", steps=[{"stage": "encode"}, walk]))
+    assert make_plan(job, retry_failures=True).steps[0].todo == 1
+
+
 def test_a_filter_that_leaves_no_row_is_refused_where_the_table_will_not_change(tmp_path: Path) -> None:
     make_images(tmp_path, 4)
     walk = {"stage": "walk", "where": "labels.shade > 9"}
