@@ -117,7 +117,7 @@ def _reach(
         return None, None, f"fewer than {FEW} independent images, or a class in few of them: no interval"
     if 1 - r * r < 1e-12:
         if classes is None:
-            return None, None, "one label follows from the other on every image: no interval"
+            return r, r, "one label follows from the other on every image"
         bound = max(1 - (1 - (0.5 * (1 - confidence)) ** (1 / images)) / (2 * classes), -1.0)
         return (bound, 1.0, "") if r > 0 else (-1.0, -bound, "")
     centre, reach = math.atanh(r), normal_quantile(confidence) * float(kept.std(ddof=1)) / (1 - r * r)

@@ -16,7 +16,11 @@ from stages.report.markup import Markup, join, tag
 FORMULAS = (
     ("effect R", "E[s_j(D(z+αd_i)) − s_j(D(z))]/(ασ_j) over images, paired; over a grid of α, the line through 0"),
     ("σ_j", "standard deviation of score j over the unedited pictures"),
-    ("interval", "Poisson bootstrap over images (or groups); percentiles of the replicates"),
+    ("interval", "Poisson bootstrap over images (or groups); percentiles of the replicates, wider for few images"),
+    (
+        "label correlation",
+        "Pearson's r, φ of two classes; artanh r ± 1.96 · deviation of r over the replicates / (1 − r²)",
+    ),
     (
         "real",
         "Benjamini–Hochberg over all cells: of the effects called real, at most the stated share is expected to be false",

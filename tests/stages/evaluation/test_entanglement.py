@@ -207,6 +207,15 @@ def test_labels_that_are_one_on_every_image_are_bounded_not_certain() -> None:
     assert (other.value, other.low, other.high) == (-1, -1, -same.low)  # type: ignore[operator]
 
 
+def test_numbers_that_follow_from_each_other_are_said_to() -> None:
+    columns = (Column("a", "a", "float"), Column("b", "b", "int"))
+    batch = batch_of(np.zeros((40, 1), np.float32), {"a": np.arange(40) / 2, "b": [-i for i in range(40)]})
+    stage = LabelCorrelation(columns)
+    (found,) = label_correlations(stage.add(stage.start(), batch), columns, confidence=0.95)
+    assert (found.value, found.low, found.high) == (pytest.approx(-1),) * 3
+    assert found.message == "one label follows from the other on every image"
+
+
 def test_few_people_have_no_interval() -> None:
     labels = {"a": np.arange(40) % 2 == 0, "b": np.arange(40) % 3 == 0, "who": [str(i // 8) for i in range(40)]}
     found = correlation(labels, group="who")
