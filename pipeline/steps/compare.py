@@ -162,18 +162,18 @@ def _ported(
 def _port(
     step: CompareStep, other: OtherCodec, found: "Comparison", row: Mapping[str, Any]
 ) -> "tuple[Direction, Measurement]":
-    from stages.comparison.compare import REFUSED, agreement
+    from stages.comparison.compare import REFUSED, agreement, tails_of
     from stages.comparison.port import port
     from stages.directions.direction import Direction
 
     shared = {"attribute": row["attribute"], "attributes": tuple(row["attributes"] or ()), "estimator": PORTED}
     origin = f"from codec {other.fingerprint[:16]}, fitted there as {row['estimator']}"
     name = ported_name(step, row["name"])
-    ported = None
+    ported, tails, vector = None, 1.0, np.array(row["vector"], np.float64)
     if found.status == "ok":
         assert found.alignment is not None and found.everything is not None and found.held_out is not None
         ported = port(
-            np.array(row["vector"], np.float64),
+            vector,
             found.alignment,
             everything=found.everything,
             held_out=found.held_out,
@@ -184,7 +184,12 @@ def _port(
         why = found.message or "this space has nothing along it"
         direction = Direction(status=REFUSED, message=f"{origin}; {why}", confidence=step.confidence, **shared)
         return direction, Measurement("ported_agreement", subject=name, status=REFUSED, message=why)
-    said = agreement(ported.agreement, found.held_out.n, subject=name, kept=ported.kept, confidence=step.confidence)
+    if found.sample is not None:
+        x, y = np.split(found.sample.astype(np.float64), [len(ported.vector)], axis=1)
+        tails = tails_of(x @ ported.vector, y @ vector)
+    said = agreement(
+        ported.agreement, found.held_out.n, subject=name, kept=ported.kept, confidence=step.confidence, tails=tails
+    )
     direction = Direction(
         status="ok",
         message=origin,

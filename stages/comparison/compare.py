@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from schemas.measurements import OK, Measurement
+from stages.attributes import Floats
 from stages.bootstrap import percentile_interval
 from stages.comparison.alignment import Alignment, disparity, procrustes
 from stages.comparison.likeness import NO_VARIANCE, Likeness
@@ -20,10 +21,13 @@ from stages.comparison.null import SAMPLE_ROWS, Null, permutation_null
 from stages.comparison.paired import Joint, Pairing, Pairs
 from stages.comparison.row_cosines import BINS, Cosines, RowCosines
 from stages.directions.auc import normal_quantile
+from stages.rows import Latents
+from stages.sample import SampledRows
 from stages.stage import Passes
 
 REFUSED, NO_ROWS, TOO_FEW = "refused", "no_rows", "too_few"
 MAX_P = 0.05
+FEWEST_ROWS = 30
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Comparison:
     alignment: Alignment | None = None
     everything: Joint | None = field(default=None, repr=False)
     held_out: Joint | None = field(default=None, repr=False)
+    sample: Latents | None = field(default=None, repr=False)
+    """Some of the held-out rows [x | y]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ def compare(settings: Settings) -> Passes[Any, Comparison]:
         status = NO_VARIANCE if alignment is None else TOO_FEW
         why = "latents that do not vary" if alignment is None else f"{held_out.n} images held out, fewer than 4"
         return Comparison(status, why, tuple(counted))
-    null = _null(pairs, settings)
+    rows = pairs.sample.release()
+    null = _null(rows, settings)
     cosines: Cosines = yield RowCosines(alignment, together, settings.holdout, settings.replicates, settings.seed)
     judged, status, message = _verdict(cosines, null, settings)
     found = (
@@ -79,22 +86,39 @@ def compare(settings: Settings) -> Passes[Any, Comparison]:
         ),
         Measurement("fitted_disparity", disparity(alignment, train), n=train.n),
     )
-    return Comparison(status, message, found, alignment, together, held_out)
+    sample = rows.latents[rows.held_out][:SAMPLE_ROWS]
+    return Comparison(status, message, found, alignment, together, held_out, sample)
 
 
-def agreement(value: float | None, n: int, *, subject: str, kept: float, confidence: float) -> Measurement:
-    """A carried direction's correlation with the original over held-out images, with Fisher's interval."""
+def agreement(
+    value: float | None, n: int, *, subject: str, kept: float, confidence: float, tails: float = 1.0
+) -> Measurement:
+    """A carried direction's correlation with the original over held-out images, with Fisher's interval, `tails` times as wide."""
     detail = json.dumps({"kept": round(kept, 6)})
     if value is None or n < 4:
         return Measurement("ported_agreement", n=n, subject=subject, status=TOO_FEW, detail=detail)
     centre = math.atanh(max(min(value, 1 - 1e-15), -1 + 1e-15))
-    reach = normal_quantile(confidence) / math.sqrt(n - 3)
+    reach = tails * normal_quantile(confidence) / math.sqrt(n - 3)
     low, high = math.tanh(centre - reach), math.tanh(centre + reach)
     return Measurement("ported_agreement", value, low=low, high=high, n=n, subject=subject, detail=detail)
 
 
-def _null(pairs: Pairs, settings: Settings) -> Null | None:
-    rows = pairs.sample.release()
+def tails_of(x: Floats, y: Floats) -> float:
+    """How much wider than Fisher's the interval of the correlation of scores x and y (n,) is: Fisher's is of Gaussian pairs.
+
+    The deviation of x̃ỹ − r(x̃² + ỹ²)/2, what each row does to r, over the 1 − r² that it is of Gaussian ones. 1 of fewer than
+    FEWEST_ROWS rows.
+    """
+    if len(x) < FEWEST_ROWS or min(np.ptp(x), np.ptp(y)) <= 0:
+        return 1.0
+    x, y = ((v - v.mean()) / v.std() for v in (x, y))
+    r = float((x * y).mean())
+    if 1 - r * r < 1e-9:
+        return 1.0
+    return float(np.sqrt(((x * y - r * (x**2 + y**2) / 2) ** 2).mean()) / (1 - r * r))
+
+
+def _null(rows: SampledRows, settings: Settings) -> Null | None:
     latents = rows.latents[:SAMPLE_ROWS].astype(np.float64)
     return permutation_null(
         latents[:, : settings.dim],

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial import procrustes as scipy_procrustes
 
 from stages.comparison.alignment import disparity, linear_cka, procrustes
-from stages.comparison.compare import Comparison, Settings, agreement, compare
+from stages.comparison.compare import Comparison, Settings, agreement, compare, tails_of
 from stages.comparison.null import permutation_null
 from stages.comparison.paired import Joint, Pairing
 from stages.comparison.port import port
@@ -52,6 +52,7 @@ def test_a_rotation_is_the_same_space() -> None:
     assert by["latent_fid_aligned"].value == pytest.approx(0, abs=1e-4)
     assert by["latent_fid"].value > 10
     assert by["chance"].value == pytest.approx(1 / 101)
+    assert found.sample is not None and found.sample.shape == (by["disparity"].n, 12)
 
 
 def test_a_wider_space_holds_a_narrow_one() -> None:
@@ -132,6 +133,21 @@ def test_the_interval_of_an_agreement_is_fishers() -> None:
     expected = np.tanh(np.arctanh(0.8) + np.array([-1, 1]) * 1.959963985 / 5)
     np.testing.assert_allclose((found.low, found.high), expected, rtol=1e-6)
     assert agreement(0.8, 3, subject="smile", kept=1.0, confidence=0.95).status == "too_few"
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_the_interval_of_an_agreement_covers_whatever_the_tails(heavy: bool) -> None:
+    """Scores of t with 6 degrees that agree by .9: Fisher's interval alone held that 86 times in 100."""
+    rng, rho, n, inside, alone = np.random.default_rng(0), 0.9, 400, [], []
+    for _ in range(800):
+        x = rng.standard_t(6, n) / np.sqrt(1.5) if heavy else rng.standard_normal(n)
+        y = rho * x + np.sqrt(1 - rho**2) * rng.standard_normal(n)
+        for held, tails in ((inside, tails_of(x, y)), (alone, 1.0)):
+            one = agreement(float(np.corrcoef(x, y)[0, 1]), n, subject="", kept=1, confidence=0.95, tails=tails)
+            held.append(one.low <= rho <= one.high)  # type: ignore[operator]
+    assert 0.92 <= np.mean(inside) <= 0.97
+    assert (np.mean(alone) < 0.9) == heavy
+    assert tails_of(x[:20], y[:20]) == tails_of(x, x) == tails_of(x, np.ones(n)) == 1
 
 
 def test_disparity_is_scipys_on_the_rows_of_the_fit() -> None:
