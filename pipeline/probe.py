@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import artifacts
+from pipeline.checks.machine import refuse_place
 from pipeline.codec import CodecRef
 from pipeline.readers import DatasetView, open_dataset
 from pipeline.thumbnails import picture_of
@@ -73,6 +74,7 @@ def write_sheet(asked: Probe, to: str) -> list[str]:
     kind = to.rsplit(".", 1)[-1].lower()
     if kind not in FORMATS:
         raise JobError.one("--to", to, "a sheet is a picture or a page.", "end it with .png or .html")
+    refuse_place("--to", to)
     view = open_dataset(asked.store, asked.options, asked.dataset)
     row = _stored(view, asked.direction)
     ids = view.table.sample_ids(asked.rows, salt="probe", where=asked.where, version=view.version)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import artifacts
 from pipeline.codec import weights_url
-from schemas.errors import Problem
+from schemas.errors import JobError, Problem
 from schemas.job import Job
 from schemas.steps import RenderStep, ReportStep, TrainStep
 
@@ -27,15 +27,20 @@ def check_places(job: Job) -> Iterator[Problem]:
                 pass
 
 
+def refuse_place(field: str, url: str) -> None:
+    """Raises JobError where a command could not write its file at `url`: before it works for it, and in words."""
+    if problems := list(place_problems(field, url, folder=False)):
+        raise JobError(problems)
+
+
 def place_problems(field: str, url: str, *, folder: bool) -> Iterator[Problem]:
     """What stands in the way of writing a folder, or a file, at `url`; nothing is known of places that are not local."""
     if not artifacts.is_local(url):
         return
     path = artifacts.local_path(url).absolute()
     if not folder and path.is_dir():
-        yield Problem(
-            field, url, "is a folder, and a file is written.", f"end it with a name: {url.rstrip('/')}/report.html"
-        )
+        fix = f"end it with a name: {url.rstrip('/')}/page.html"
+        yield Problem(field, url, "is a folder, and a file is written.", fix)
         return
     there = _nearest(path if folder else path.parent)
     if not there.is_dir():

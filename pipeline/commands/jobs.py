@@ -75,9 +75,11 @@ def report(
     overrides: Overrides = None,
 ) -> None:
     """Write the HTML report of a job's dataset as it is now, without running anything."""
+    from pipeline.checks.machine import refuse_place
     from pipeline.job_file import load_job
     from pipeline.report_again import report_again
 
     parsed, text = load_job(job, overrides=overrides)
+    refuse_place("--to", to)
     report_again(parsed, given=text, to=to)
     printed(to)

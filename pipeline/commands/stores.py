@@ -31,6 +31,10 @@ def query(
     from pipeline.query import Query, run_query
     from pipeline.show import show_query
 
+    if html is not None:
+        from pipeline.checks.machine import refuse_place
+
+        refuse_place("--html", str(html))
     asked = Query(store, options_of(store_option), dataset, image, image_id, k, where, exact, order)
     result = run_query(asked)
     show_query(result, as_json=as_json)

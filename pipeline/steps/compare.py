@@ -190,6 +190,9 @@ def _port(
     said = agreement(
         ported.agreement, found.held_out.n, subject=name, kept=ported.kept, confidence=step.confidence, tails=tails
     )
+    if said.status == REFUSED:
+        why = f"{origin}; {said.message}"
+        return Direction(status=REFUSED, message=why, confidence=step.confidence, **shared), said
     direction = Direction(
         status="ok",
         message=origin,

@@ -7,7 +7,7 @@ enough and no chance dealing of the rows does as well.
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -93,14 +93,21 @@ def compare(settings: Settings) -> Passes[Any, Comparison]:
 def agreement(
     value: float | None, n: int, *, subject: str, kept: float, confidence: float, tails: float = 1.0
 ) -> Measurement:
-    """A carried direction's correlation with the original over held-out images, with Fisher's interval, `tails` times as wide."""
+    """A carried direction's correlation with the original over held-out images, with Fisher's interval, `tails` times as wide.
+
+    Refused where that reaches 0: the spaces may go together as wholes, and this direction lie in what the new one has lost.
+    """
     detail = json.dumps({"kept": round(kept, 6)})
     if value is None or n < 4:
         return Measurement("ported_agreement", n=n, subject=subject, status=TOO_FEW, detail=detail)
     centre = math.atanh(max(min(value, 1 - 1e-15), -1 + 1e-15))
     reach = tails * normal_quantile(confidence) / math.sqrt(n - 3)
     low, high = math.tanh(centre - reach), math.tanh(centre + reach)
-    return Measurement("ported_agreement", value, low=low, high=high, n=n, subject=subject, detail=detail)
+    told = Measurement("ported_agreement", value, low=low, high=high, n=n, subject=subject, detail=detail)
+    if low > 0:
+        return told
+    why = f"on held-out images its score goes with the old one no more than by chance ({value:.2f}, {low:.2f} to {high:.2f})"
+    return replace(told, status=REFUSED, message=why)
 
 
 def tails_of(x: Floats, y: Floats) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.measurements import OK, Measurement
 from stages.report.charts import line_chart, whisker
 from stages.report.data import Curve, LineChart
-from stages.report.figures import count, interval, percent, plain
+from stages.report.figures import MINUS, count, interval, percent, plain
 from stages.report.markup import Markup, join, tag
 
 QUESTIONS = (
@@ -119,7 +119,7 @@ def _directions(ported: Sequence[Measurement]) -> Markup | None:
             continue
         drawn = whisker(m.value, m.low, m.high, start=0.0, end=1.0)
         kept = json.loads(m.detail)["kept"] if m.detail else None
-        figure = tag("div", tag("b", f"{m.value:.3f}"), drawn, class_="figure")
+        figure = tag("div", tag("b", f"{m.value:.3f}".replace("-", MINUS)), drawn, class_="figure")
         body.append(
             tag(
                 "tr",

@@ -176,6 +176,10 @@ def test_exit_code_2_tells_field_value_and_fix(done: Path) -> None:
         (("query", "--image", "images"), "--image = 'images': cannot be read: Is a directory"),
         (("query", "--image", "x" * 300), "cannot be read: File name too long"),
         (("query", "--image", "absent.png"), "there is no such file"),
+        (("query", "--id", image_id(6), "--html", "images"), "--html = 'images': is a folder, and a file is written"),
+        (("report", "job.yaml", "--to", "images"), "--to = 'images': is a folder, and a file is written"),
+        (("report", "job.yaml", "--to", "labels.csv/x.html"), "labels.csv is a file, and a folder is needed there"),
+        (("probe", "bright", "--to", "labels.csv/x.png"), "labels.csv is a file, and a folder is needed there"),
     ],
 )
 def test_what_cannot_be_read_is_a_message(done: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -96,6 +96,25 @@ def test_an_unrelated_codec_gets_nothing(folder: Path, tmp_path: Path, old: str)
         run(folder, tmp_path, [{"stage": "traverse", "directions": ["drift.bright"]}], codec=codec, allow_code=True)
 
 
+def test_a_direction_in_what_the_new_space_has_lost_is_refused_alone(folder: Path, tmp_path: Path) -> None:
+    """The new codec sees half of what the old one saw: brightness is in both, the faintest component of the old one is not."""
+    components = {"stage": "components", "name": "pca", "count": 8}
+    run(folder, tmp_path, [*ENCODE, {"stage": "fit", "attributes": ["bright"]}, components], codec=OLD)
+    basis = orthonormal_rows(8, 16 * 16 * 3, seed=0)
+    other = np.random.default_rng(2).standard_normal((4, 16 * 16 * 3))
+    other = np.linalg.qr((other - other @ basis.T @ basis).T)[0].T
+    new = np.vstack([basis[:4], other])
+    (tmp_path / "half").mkdir()
+    save_file({"basis": new, "mean": np.full(16 * 16 * 3, 0.5)}, tmp_path / "half" / "model.safetensors")
+    step = {"stage": "compare", "codec": OLD, "directions": ["bright", "pca.7"], "max_disparity": 0.95}
+    result = run(folder, tmp_path, [*ENCODE, step], codec={**OLD, "weights": str(tmp_path / "half")})
+    assert result.steps["compare"]["ported"] == 1
+    stored = {r["name"]: r for r in rows(tmp_path, "directions")}
+    assert stored["ported.bright"]["status"] == "ok"
+    faint = stored["ported.pca.7"]
+    assert (faint["status"], faint["vector"]) == ("refused", None) and "no more than by chance" in faint["message"]
+
+
 def test_only_images_that_both_have_are_compared(folder: Path, tmp_path: Path, old: str) -> None:
     new, _ = turned(tmp_path / "weights")
     half = {"source": {"images": f"{folder}/images/[0-3]/*.png", "labels": f"{folder}/labels.csv"}}

@@ -133,6 +133,10 @@ def test_the_interval_of_an_agreement_is_fishers() -> None:
     expected = np.tanh(np.arctanh(0.8) + np.array([-1, 1]) * 1.959963985 / 5)
     np.testing.assert_allclose((found.low, found.high), expected, rtol=1e-6)
     assert agreement(0.8, 3, subject="smile", kept=1.0, confidence=0.95).status == "too_few"
+    assert agreement(0.38, 28, subject="smile", kept=1.0, confidence=0.95).status == "ok"
+    for none in (0.37, 0.0, -0.9):  # Fisher: .374 of 28 is where the interval reaches 0
+        told = agreement(none, 28, subject="smile", kept=0.2, confidence=0.95)
+        assert (told.status, told.value) == ("refused", none) and "no more than by chance" in told.message
 
 
 @pytest.mark.parametrize("heavy", [False, True])
