@@ -189,7 +189,7 @@ def _part(
     """`values` in score units become a measurement in σ; `pair`: the scores of the target and of the one it leaks into."""
     target, j = pair
     low, high = found.interval(found.slope[:, i, target])
-    none = low is not None and high is not None and low <= 0 <= high
+    none = found.slope[0, i, target] == 0 or (low is not None and high is not None and low <= 0 <= high)
     low, high = found.interval(values)
     about = {"edit": found.design.edits[i].name, "in_score_units": float(values[0]), "low": low, "high": high}
     more = {"message": NO_EFFECT if none else said} if none or said else {}
@@ -199,7 +199,7 @@ def _part(
         subject=subject,
         target=found.design.attributes[j],
         detail=about | (detail or {}),
-        missing=NO_EFFECT_AT_ALL if none or found.slope[0, i, target] == 0 else CONSTANT_SCORE,
+        missing=NO_EFFECT_AT_ALL if none else CONSTANT_SCORE,
         status=NO_EFFECT_AT_ALL if none else OK,
         **more,
     )

@@ -20,6 +20,7 @@ from stages.evaluation.replicates import FEW, NO_CHANGE, NO_TARGET, Results, rat
 
 ONE_STRENGTH = "one_strength"
 """The status of what is asked of the way between strengths, where there is one: any answer would be even and straight."""
+ONE_SAID = "of one strength any way is even and straight: ask for two or more"
 NOTHING_BESIDE = "nothing_beside"
 """The status of an identity cosine where all that a code is lies along the direction."""
 
@@ -68,7 +69,7 @@ def linearity(found: Results, i: int, target: int) -> Iterator[Measurement]:
     about: dict[str, Any] = {"subject": edit.name, "target": attribute}
     alphas = np.asarray(found.design.strengths)
     if len(alphas) == 1:
-        yield from (Measurement(m, status=ONE_STRENGTH, **about) for m in ("linearity", "curvature"))
+        yield from (Measurement(m, status=ONE_STRENGTH, message=ONE_SAID, **about) for m in ("linearity", "curvature"))
         return
     about["missing"] = found.why_none(target)
     yield found.measurement("linearity", ratio(found.sums("explained")[:, i], found.sums("total")[:, i]), **about)
@@ -123,7 +124,7 @@ def smoothness(found: Results, i: int) -> Iterator[Measurement]:
         return
     for metric, kept in (("step_ratio", "step_ratio"), ("second_difference", "bend")):
         if len(found.design.strengths) == 1:
-            yield Measurement(metric, subject=name, status=ONE_STRENGTH)
+            yield Measurement(metric, subject=name, status=ONE_STRENGTH, message=ONE_SAID)
         else:
             yield found.measurement(metric, ratio(found.sums(kept)[:, i], moving), subject=name)
 

@@ -21,6 +21,11 @@ NO_TARGET = "no_target"
 CONSTANT_SCORE = "constant_score"
 NO_CHANGE = "no_change"
 """The edit does not move what a number would be a share of."""
+REASONS = {
+    TOO_FEW: "fewer than two images",
+    CONSTANT_SCORE: "the score is the same on all unedited pictures",
+    NO_CHANGE: "the edit does not move the score",
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class Results:
         text = "" if detail is None else json.dumps(clean(detail), allow_nan=False)
         if not np.isfinite(value):
             status = TOO_FEW if n < 2 else missing
-            return Measurement(metric, **(more | {"n": n, "status": status, "detail": text}))
+            said = {"message": REASONS.get(status, "")} | more
+            return Measurement(metric, **(said | {"n": n, "status": status, "detail": text}))
         low, high = self.interval(values)
         few = "" if low is not None else f"fewer than {FEW} independent images: no interval"
         given = {"value": value, "low": low, "high": high, "n": n, "detail": text, "message": few}

@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.measurements import OK, Measurement
 from stages.evaluation.discovery import benjamini_hochberg, p_value
-from stages.evaluation.replicates import CONSTANT_SCORE, FEW, TOO_FEW, Results, ratio
+from stages.evaluation.replicates import CONSTANT_SCORE, FEW, REASONS, TOO_FEW, Results, ratio
 
 DIFFERS = "differs"
 
@@ -39,7 +39,7 @@ def slices(found: Results, *, false_discoveries: float) -> Iterator[Measurement]
         n = int(weight[0, s])
         about: dict[str, Any] = {"subject": found.design.edits[i].name, "target": names[s], "unit": "σ"}
         if p is None and n and not np.isfinite(found.sigma[0, target]):
-            yield Measurement("slice_effect", n=n, status=CONSTANT_SCORE, **about)
+            yield Measurement("slice_effect", n=n, status=CONSTANT_SCORE, message=REASONS[CONSTANT_SCORE], **about)
             continue
         if p is None:
             told = f"{n} images in this slice"

@@ -117,6 +117,7 @@ def test_an_edit_that_does_nothing_hits_nobody_and_goes_back_on_nobody() -> None
     assert none == dict.fromkeys(("linearity", "curvature", "step_ratio"), "no_change")
     still = by(questions(results(design(), np.zeros_like(deltas), still=True), false_discoveries=0.05))
     assert still["linearity", "a", "a"].status == "constant_score"
+    assert all(m.message for m in still.values() if m.status != "ok"), "a reason beside every status"
     assert by(questions(results(design(), np.zeros_like(deltas)), false_discoveries=0.05))["leak_share", "a", "a"].status == "no_change"  # fmt: skip
 
 
@@ -128,6 +129,7 @@ def test_one_strength_says_nothing_of_the_way() -> None:
     told = by(questions(found, false_discoveries=0.05))
     for metric, target in (("linearity", "a"), ("curvature", "a"), ("step_ratio", ""), ("second_difference", "")):
         assert (told[metric, "a", target].value, told[metric, "a", target].status) == (None, "one_strength")
+        assert "ask for two or more" in told[metric, "a", target].message
     assert value(told, "hit_rate", "a", "a") == 1
     shown = str(table(told, ["a", "b"]))
     assert "moved as asked" in shown and "evenness" not in shown and "straight" not in shown
