@@ -1,5 +1,6 @@
 """Two spaces whose relation is known: a rotation, a rotation with noise, a projection, and none at all."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +87,12 @@ def test_noise_is_the_disparity() -> None:
     assert by["disparity"].value == pytest.approx(expected, rel=0.1)
     assert by["disparity"].low < expected < by["disparity"].high
     assert 0.9 < by["row_cosine"].value < 1
-    assert found.status == "ok"
+    assert found.status == "ok" and found.alignment is not None and found.sample is not None
+    a, b = found.sample[:, :6] - found.alignment.x_mean, found.alignment(found.sample[:, 6:])
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    told = json.loads(by["row_cosine"].detail)["quantiles"]
+    for q in ("0.01", "0.1", "0.5"):
+        assert told[q] == pytest.approx(np.quantile(cosines, float(q)), abs=0.011), "to a bin of 0.01"
 
 
 def test_an_unrelated_space_is_refused() -> None:
