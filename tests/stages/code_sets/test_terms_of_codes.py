@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.codec import LatentSpec
+from schemas.errors import JobError
 from schemas.steps import Change, EditStep, TrustRegion
 from stages.code_sets.analogy import analogy
 from stages.code_sets.axes import Direction
@@ -14,8 +15,9 @@ from stages.code_sets.great_circle import logarithm, units
 from stages.code_sets.interpolation import MAX_BULGE, constant_norm, slerp
 from stages.code_sets.means import karcher
 from stages.code_sets.mixed_paths import posterior
+from stages.code_sets.mixture import Mixture, truncated
 from stages.code_sets.token_priors import TokenCounts, draw_sequences
-from stages.code_sets.trust import Shell, Trust, ellipsoid, typicality
+from stages.code_sets.trust import Neighbourhood, Shell, Trust, ellipsoid, typicality
 from stages.moments import Moments
 from tests.stages.code_sets.test_calibrated import EFFECT, LINEAR, codes, latents, rows, walk
 
@@ -124,6 +126,51 @@ def test_without_a_region_the_look_for_an_effect_ends_at_six_sigma() -> None:
     batch = walk(LINEAR, slow, strengths=(-1.0, 1.0))(rows(z), LINEAR)
     assert batch.column("flags").to_pylist() == [["effect_unreached"]] * 6
     np.testing.assert_allclose(codes(batch, 2)[:, :, 0] - z[:, :1], np.tile([-1.5, 1.5], (3, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.999, 1.001])
+def test_a_direction_that_is_not_quite_a_unit_is_refused(length: float) -> None:
+    with pytest.raises(JobError, match="not 1"):
+        walk(LINEAR, Direction("off", length * np.eye(4)[0], 1.0, np.zeros(4), EFFECT))
+
+
+def two_clusters() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(300, 2)) * 0.1 + np.repeat([[0.0, 0], [10, 0]], 150, axis=0)
+
+
+def test_a_step_from_cluster_to_cluster_stops_where_it_leaves_the_first() -> None:
+    data = two_clusters().astype(np.float32)
+    near, far = (Neighbourhood.of(data, k=5, limit=limit, at="e") for limit in (1.0, 3.0))
+    z, there = np.zeros((1, 2)), np.array([[[10.0, 0], [0.02, 0]]])
+    reached = {}
+    for region in (near, far):
+        held, marks = Trust(region, clip=True).hold(z, there)
+        assert marks["clipped"].tolist() == [[True, False]]
+        kth = np.sort(np.linalg.norm(data - held[0, 0], axis=1))[4]
+        assert kth == pytest.approx(region.radius, rel=1e-3)
+        reached[region.radius] = held[0, 0, 0]
+    assert far.radius == pytest.approx(3 * near.radius)
+    assert 0 < reached[near.radius] < reached[far.radius] < 1.5
+
+
+def test_a_row_far_from_all_neighbours_may_come_nearer_but_go_no_further() -> None:
+    trust = Trust(Neighbourhood.of(two_clusters().astype(np.float32), k=5, limit=1.0, at="e"), clip=True)
+    z = np.array([[0.0, 4.0]])
+    held, marks = trust.hold(z, np.array([[[0.0, 2.0], [0.0, 8.0]]]))
+    assert marks["clipped"].tolist() == [[False, True]]
+    np.testing.assert_allclose(held[0], [[0, 2], [0, 4]], atol=1e-3)
+
+
+def test_a_truncation_of_one_is_the_draw_to_the_last_bit() -> None:
+    draws = np.random.default_rng(0).normal(size=(50, 3))
+    np.testing.assert_array_equal(truncated(draws, np.full(3, 1e8), [0.5, 1.0])[:, 1], draws)
+
+
+def test_a_component_without_weight_is_never_drawn_from() -> None:
+    parts = tuple(Gaussian(np.full(1, float(i)), np.zeros(1), 1.0) for i in range(3))
+    places = np.array([0.0, 0.25, 0.5, 0.999])
+    drawn = Mixture(np.array([0.0, 0.5, 0.5]), parts).draw(np.arange(4), places, np.zeros((4, 1)), temperature=1.0)
+    assert drawn[:, 0].tolist() == [1, 1, 2, 2]
 
 
 HALF = LatentSpec(shape=(2, 2), space="z", axes=("layer", "feature"), prior="standard_normal", centred_shell=True)

@@ -98,6 +98,15 @@ def test_prior_draws_follow_from_ids_alone() -> None:
     assert not np.allclose(vectors(seeded.directions), vectors(one.directions), atol=1e-3)
 
 
+def test_a_draw_stays_with_its_row_where_others_leave() -> None:
+    rows = spread_rows(200, 6)
+    rows[:60:2, 1] = np.nan
+    draws = open_codec(SPEC, WEIGHTS).sample_prior(salted(hash_ids(latent_batch(rows).column("id")), "gan:0"))
+    assert draws is not None
+    kept = draws.numpy()[np.isfinite(rows).all(1)]
+    np.testing.assert_allclose(vectors(found_by(rows, latents="prior").directions), closed_form(kept, 4)[0], atol=2e-4)
+
+
 def test_a_hook_stays_on_no_module() -> None:
     codec = open_codec(SPEC, WEIGHTS)
     step = ComponentsStep(name="gan", estimator="ganspace", layer="decoder.1")

@@ -169,6 +169,14 @@ def test_fewer_rows_than_components(limits: Limits) -> None:
     np.testing.assert_allclose([d.sigma**2 for d in found.directions[:4]], exact_pca(x)[0][:4], rtol=1e-9)
 
 
+@pytest.mark.parametrize("count", [6, 7])
+@pytest.mark.parametrize("limits", [STRIPS, SKETCHED], ids=["strips", "sketched"])
+def test_as_many_components_as_the_rows_have_numbers(limits: Limits, count: int) -> None:
+    x = spread_rows(200, 7)
+    found, _ = pca_of([[latent_batch(x)]], count=count, limits=limits)
+    np.testing.assert_allclose([d.sigma**2 for d in found.directions], exact_pca(x)[0][:count], rtol=1e-9)
+
+
 def test_components_that_differ_by_chance_only_are_said_to_be_unresolved() -> None:
     x = np.random.default_rng(2).standard_normal((300, 4)) * [5.0, 1.0, 1.0, 0.1]
     found, _ = pca_of([[latent_batch(x)]], count=4)

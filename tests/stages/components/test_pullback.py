@@ -1,5 +1,6 @@
 """The pullback metric against closed forms: a matrix, a sphere, an orthonormal basis, and autograd's Jacobian of a network."""
 
+import json
 import math
 from functools import partial
 from typing import Any
@@ -140,6 +141,13 @@ def test_the_interval_of_local_spectra_is_that_of_their_mean_logarithm() -> None
     (told,) = [m for m in local_spectra(Moments.of(logged, full=False)) if m.metric == "local_pullback"]
     reach = 1.96 * logged.std(ddof=1) / np.sqrt(40)
     np.testing.assert_allclose((told.low, told.high), np.exp(logged.mean() + np.array([-1, 1]) * reach), rtol=1e-6)
+
+
+def test_two_thirds_of_the_rows_lie_within_a_deviation_of_the_logarithm() -> None:
+    logarithms = np.random.default_rng(0).normal(1, 0.5, size=(60, 1))
+    (told,) = local_spectra(Moments.of(logarithms, full=False))
+    ends = np.exp(logarithms.mean() + np.array([-1, 1]) * logarithms.std(ddof=1))
+    assert list(json.loads(told.detail).values()) == pytest.approx(ends.tolist())
 
 
 def test_one_row_has_a_spectrum_and_no_interval() -> None:

@@ -1,6 +1,7 @@
 """Terms of a diagnosis that healthy and broken codecs do not tell apart: each against its textbook or scipy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +12,14 @@ from scipy.stats import binomtest
 from schemas.codec import CustomCodec, LatentSpec, Preprocess
 from schemas.measurements import Measurement
 from stages.diagnosis.aggregate import full_kl, ks_bound, marginals, sliced_w2, wilson
-from stages.diagnosis.diagnosis import diagnosis
+from stages.diagnosis.diagnosis import diagnosis, probe_batches
 from stages.diagnosis.evidence import Evidence, Limits, gather, probe_steps
 from stages.diagnosis.neighbours import coverage_map, overlap
 from stages.diagnosis.norms import NormHistogram
 from stages.diagnosis.posterior import active_units
 from stages.diagnosis.probe import CODE, DRAW, MOVE, Probe, Probed
 from stages.diagnosis.scan import Scan
+from stages.diagnosis.scores import TYPICALITY, Scale, Scores
 from tests.codec_cases import StubbornCodec
 from tests.stages.diagnosis.test_healthy_or_not import column
 
@@ -107,6 +109,16 @@ def gathered(
 
 def told(evidence: Evidence) -> dict[str, Measurement]:
     return {m.metric: m for m in diagnosis(evidence)}
+
+
+def test_a_growing_sample_holds_half_as_much_again_at_most() -> None:
+    stage = Scan(2, False, capacity=50)
+    state, rng = stage.start(), np.random.default_rng(0)
+    for part in range(40):
+        ids = pa.array([f"image {part} {i}" for i in range(30)])
+        state = stage.add(state, pa.record_batch({"id": ids, "latent": column(rng.normal(size=(30, 2)))}))
+        assert sum(map(len, state.sample.parts)) < 75
+    assert len(state.sample) == 50
 
 
 def test_draws_are_as_wide_as_the_posterior_says() -> None:
@@ -227,3 +239,55 @@ def test_a_coordinate_that_breaks_the_decoder_does_not_lend_its_name_to_the_next
     batch = pa.record_batch({"kind": [MOVE], "row": [0], "latent": column(np.array([[0.0, 5.0]]))})
     found = probe.add(probe.start(), batch)
     assert found.change.tolist() == [0, 4] and found.times.tolist() == [0, 1] and found.failed == 1
+
+
+def test_a_norm_is_odd_both_ways_and_a_score_of_rounding_is_none() -> None:
+    z = np.vstack([np.random.default_rng(0).normal(size=(400, 64)), np.zeros(64)])
+    evidence = gathered(z)
+    scores = Scores.fitted(evidence.codes, evidence.sample.hashes, evidence.gaussian, (TYPICALITY,))
+    found = scores.of(z[-2:], np.zeros(2, np.uint64))
+    assert found[TYPICALITY][1] == pytest.approx(-np.sqrt(32)) and found["anomaly"][1] > 4
+    assert Scale(5.0, 1e-15).place(np.array([6.0])).tolist() == [0]
+    assert Scale(5.0, 1e-3).place(np.array([6.0])) == pytest.approx([1000])
+
+
+def test_a_probe_makes_no_more_pictures_than_it_may() -> None:
+    for dim, decodes in ((3, 64), (10, 64), (200, 64), (6, 1024)):
+        evidence = gathered(np.random.default_rng(0).normal(size=(700, dim)), sample=600)
+        steps, moves = probe_steps(evidence, decodes)
+        assert 1 <= moves <= 64 and moves * (np.count_nonzero(steps) + 1) <= decodes // 2
+        _, batches = probe_batches(evidence, decodes)
+        kinds = np.concatenate([batch.column("kind").to_numpy() for batch in batches])
+        assert (kinds == MOVE).sum() == moves
+        assert (kinds == CODE).sum() == (kinds == DRAW).sum() == decodes // 4
+
+
+def test_tails_and_shells_are_flagged_on_either_side() -> None:
+    rng = np.random.default_rng(0)
+    tenth = told(gathered(rng.normal(size=(2000, 16)) * np.where(np.arange(2000) % 10, 1.0, 3.0)[:, None]))
+    assert tenth["atypical_share"].status == "atypical" and tenth["mahalanobis_tail"].status == "heavy_tails"
+    assert 0.08 < tenth["atypical_share"].value < 0.13 and 0.05 < tenth["mahalanobis_tail"].value < 0.13
+    for scale in (0.4, 2.5):
+        assert told(gathered(rng.normal(size=(500, 64)) * scale))["norm_deviation"].status == "off_shell"
+
+
+def test_without_a_posterior_silence_does_not_depend_on_the_latents_unit() -> None:
+    z = np.random.default_rng(0).normal(size=(500, 6)) * [1, 1, 1, 1, 1e-3, 1e-3]
+    for unit in (1e-3, 1.0, 1e3):
+        assert told(gathered(z * unit, prior="none"))["silent_dimensions"].value == 2
+
+
+def test_distances_to_the_prior_are_allowed_by_the_dimension() -> None:
+    found = told(gathered(np.random.default_rng(0).normal(size=(4000, 12)) + 0.25))  # ½ · .25² · 12 = .375 nats
+    for name in ("aggregate_kl_diagonal", "aggregate_kl_full"):
+        assert found[name].threshold == pytest.approx(1.2) and found[name].status == "ok"
+        assert found[name].value == pytest.approx(0.375, abs=0.06)
+
+
+def test_draws_between_codes_come_back_as_codes_and_say_nothing_of_holes() -> None:
+    evidence = gathered(np.random.default_rng(0).normal(size=(100, 4)))
+    cycles = {(kind, i): 1.0 + 5 * (kind == DRAW) for kind in (CODE, DRAW) for i in range(30)}
+    probed = evidence.with_probe(Probed(np.zeros(4), np.zeros(4, np.int64), cycles))
+    assert told(probed)["cycle_ratio"].status == "off_manifold"
+    discrete = LatentSpec(shape=(2, 2), axes=("token", "feature"), space="z", prior="standard_normal", codebook=8)
+    assert "cycle_ratio" not in told(replace(probed, latent=discrete))

@@ -154,6 +154,20 @@ def test_near_collinear_attributes_carry_their_inflation() -> None:
     assert found["smiling"].message is None
 
 
+def test_attributes_that_differ_in_two_rows_of_thousands_are_still_told_apart() -> None:
+    latents, _ = faces(4000)
+    young = np.random.default_rng(0).random(4000) > 0.5
+    other = young.copy()
+    other[[7, 77]] ^= True
+    found = directions(
+        step(holdout=0.0), {"young": "bool", "other": "bool"}, batch_of(latents, {"young": young, "other": other})
+    )
+    exact = LinearRegression().fit(np.column_stack([young, other]).astype(float), latents.astype(float)).coef_.T
+    for direction, truth in zip((found["young"], found["other"]), exact, strict=True):
+        np.testing.assert_allclose(coefficients(direction), truth, rtol=1e-6)
+        assert "variance inflation" in str(direction.message)
+
+
 def test_too_few_rows_for_the_attributes() -> None:
     latents, _ = faces(8)
     columns = {f"a{i}": np.arange(8) % (i + 2) < (i + 2) // 2 for i in range(7)}

@@ -147,3 +147,14 @@ def test_errors_are_of_the_replicates_that_there_are() -> None:
     assert 75 <= len(drawn) < 95
     errors = [(w * y) @ z / (w * y).sum() - (w * ~y) @ z / (w * ~y).sum() - truth for w in drawn]
     np.testing.assert_allclose(found.standard_error, np.sqrt(np.mean(np.square(errors), axis=0)), rtol=1e-6)
+
+
+def test_held_out_rows_are_in_no_fold() -> None:
+    ids, nothing = pa.array([f"r{i}" for i in range(500)]), np.zeros((500, 0))
+    labels = pa.StructArray.from_arrays([pa.nulls(500)], names=["label"])
+    block = Block(ids, np.zeros((500, 2), np.float32), labels, nothing, nothing.astype(bool), 0.3, 0)
+    assert 100 < block.held_out.sum() < 200
+    for folds in (1, 5):
+        parts = parts_of(block, folds)
+        np.testing.assert_array_equal(parts == folds, block.held_out)
+        assert set(parts.tolist()) == set(range(folds + 1))

@@ -5,8 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.attributes import columns_of
 from stages.directions.fit import fit
-from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, step, uneven
+from stages.directions.pattern import PatternPass
+from stages.row_hash import fractions, hash_ids
+from stages.rows import HOLDOUT_SALT
+from tests.labelled import BOOLS, batch_of, carried, coefficients, directions, faces, reduced, step, uneven
 
 CLASSIFIERS: list[dict[str, Any]] = [
     {"estimator": "ridge", "l2": 1.0},
@@ -49,6 +53,20 @@ def test_the_pattern_finds_what_the_attribute_moves_where_the_filter_does_not(fi
     pattern = directions(step(**fields, pattern=True), {"y": "bool"}, batch)["y"]
     assert abs(found.vector[1]) > 0.6
     assert pattern.vector[0] > 0.99
+
+
+def test_what_held_out_rows_judge_was_made_without_them() -> None:
+    latents, labels = faces(300)
+    batch, z, rng = batch_of(latents, labels), latents.astype(float), np.random.default_rng(0)
+    (column,) = columns_of({"young": "bool"}, {})
+    stored, trial = rng.normal(size=(2, 1, latents.shape[1]))
+    stage = PatternPass((column,), stored, trial, z.mean(0), 0.3)
+    everything, training = reduced(stage, list(uneven(batch, 1)))
+    kept = fractions(hash_ids(batch.column("id")), HOLDOUT_SALT) >= 0.3
+    assert everything.n == 300 and training.n == kept.sum() < 300
+    for moments, rows, unit in ((everything, z, stored), (training, z[kept], trial)):
+        off = rows - rows.mean(0)
+        np.testing.assert_allclose(moments.zy, off.T @ (off @ unit.T), rtol=1e-9, atol=1e-9)
 
 
 def test_any_split_gives_the_same() -> None:
