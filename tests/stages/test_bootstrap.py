@@ -3,9 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 from scipy.stats import poisson
 
-from stages.bootstrap import percentile_interval, poisson_weights
+from stages.bootstrap import expanded, percentile_interval, poisson_weights
 from stages.row_hash import hash_ids
 
 
@@ -71,3 +72,9 @@ def test_an_interval_needs_replicates(values: np.ndarray, known: bool) -> None:
 def test_an_interval_is_the_middle_of_what_is_finite() -> None:
     values = np.append(np.arange(101.0), [np.nan] * 30)
     assert percentile_interval(values, confidence=0.9) == pytest.approx((4.1, 95.9))
+
+
+def test_percentiles_of_few_images_are_asked_for_more() -> None:
+    """t of 11 degrees is 2.201, and √(12/11) times that is what 95 % of twelve images asks of a normal law; of many nothing more."""
+    assert expanded(0.95, 12) == pytest.approx(2 * stats.norm.cdf(2.2009851 * np.sqrt(12 / 11)) - 1, rel=1e-6)
+    assert expanded(0.9, 10**9) == pytest.approx(0.9)

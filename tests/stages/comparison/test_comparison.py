@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial import procrustes as scipy_procrustes
 
 from stages.comparison.alignment import disparity, linear_cka, procrustes
+from stages.comparison.cka_terms import cka_terms, unbiased_cka
 from stages.comparison.compare import Comparison, Settings, agreement, compare, tails_of
 from stages.comparison.null import permutation_null
 from stages.comparison.paired import Joint, Pairing
@@ -190,6 +191,10 @@ def test_any_split_gives_the_same_comparison(seed: int) -> None:
     settings = Settings(6, 6, permutations=10, replicates=20)
     whole, _ = carried(compare(settings), [[batch]])
     parts, _ = carried(compare(settings), list(uneven(batch, seed)))
+    rows = np.concatenate([x, y], axis=1).astype(np.float32).astype(np.float64)
+    direct = unbiased_cka(joint(x, y), cka_terms(rows, joint(x, y)), confidence=0.95)
+    (cka,) = (m for m in parts.measurements if m.metric == "cka")
+    assert direct is not None and (cka.low, cka.high) == (pytest.approx(direct.low), pytest.approx(direct.high))
     for one, other in zip(whole.measurements, parts.measurements, strict=True):
         assert (one.metric, one.n, one.status) == (other.metric, other.n, other.status)
         assert one.value == pytest.approx(other.value, rel=1e-8, abs=1e-9), one.metric
