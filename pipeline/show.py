@@ -138,6 +138,11 @@ def show_measurements(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         )
 
 
+def show_failures(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Failed images: what a terminal has room for, so that no code to filter on is cut short."""
+    show_rows(rows if as_json else [{k: row[k] for k in ("id", "error", "message")} for row in rows], as_json=as_json)
+
+
 def show_runs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Runs, newest first: when, how long, how they ended."""
     short = [

@@ -53,11 +53,11 @@ def failures(
     limit: Annotated[int, typer.Option(help="At most this many rows.", min=1)] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List images that could not be used, with code and message."""
+    """List images that could not be used, with code and message; `--json` has their URLs and runs, too."""
     from pipeline.readers import list_failures
-    from pipeline.show import show_rows
+    from pipeline.show import show_failures
 
-    show_rows(list_failures(store, options_of(store_option), dataset, where=where, limit=limit), as_json=as_json)
+    show_failures(list_failures(store, options_of(store_option), dataset, where=where, limit=limit), as_json=as_json)
 
 
 def directions(

@@ -112,6 +112,21 @@ def test_measurements_say_below_the_table_why_a_number_is_flagged(capsys: pytest
     assert out.splitlines()[-1] == f"diagnose kl prior: {said}" and "said of a good number" not in out
 
 
+def test_codes_of_failures_are_whole_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.show import show_failures
+
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {"id": "a/000005.png", "error": "unreadable_label", "message": "age = 'abc' is not of type int " * 3}
+    row |= {"uri": "/long/path/" * 6 + "a/000005.png", "run_id": "20261120T201525-8ea2cf", "at": "2026-11-20 20:15:25"}
+    show_failures([row], as_json=False)
+    said = capsys.readouterr().out
+    assert "unreadable_label" in said and "a/000005.png" in said
+    show_failures([row], as_json=True)
+    assert json.loads(capsys.readouterr().out) == [row]
+
+
 def test_steps_are_told_in_the_right_number() -> None:
     from pipeline.summary_line import summary_line
 
