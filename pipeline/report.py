@@ -161,7 +161,10 @@ def _measured(ctx: Context, *, shown: set[str]) -> Iterator[Measured]:
 
 
 def _directions(ctx: Context) -> Iterator[tuple[str, DirectionEvidence]]:
-    """Every direction of the codec with its evidence, and the run that fitted it; those of this run first."""
+    """Every direction of the codec with its evidence, and the run that fitted it; those of this run first.
+
+    Those carried over come last: what they rest on is in the section of the comparison.
+    """
     table = ctx.store.directions()
     fields = [f for f in DirectionEvidence.__dataclass_fields__ if f in directions_schema().names]
     # Components stand on no labels: their section shows what they stand on.
@@ -169,7 +172,7 @@ def _directions(ctx: Context) -> Iterator[tuple[str, DirectionEvidence]]:
     mine = f"dataset = '{ctx.job.dataset}' AND fingerprint = '{ctx.codec.fingerprint}'"
     resampled = resampled_fits(ctx.store, mine)
     rows = list(_rows(table, [*fields, "run_id"], f"{mine} AND estimator NOT IN ({unlabelled})"))
-    for row in sorted(rows, key=lambda row: bool(row["run_id"] != ctx.run_id)):
+    for row in sorted(rows, key=lambda row: (row["run_id"] != ctx.run_id, row["estimator"] == "ported")):
         run = row.pop("run_id")
         for metric, found in resampled.get((run, row["name"]), {}).items():
             told = {f"{metric}{part}": found[key] for part, key in FIGURE.items()}

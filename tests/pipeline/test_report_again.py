@@ -88,3 +88,17 @@ def test_the_latents_of_a_codec_that_readers_do_not_see_are_not_shown(folder: Pa
     other = job_of(folder, codec={"family": "linear", "dim": 5, "preprocess": {"size": 16}})
     with pytest.raises(StoreError, match=r"Readers of shapes see those of codec .* run the job to its end"):
         drawn_again(folder, other)
+
+
+def test_directions_of_the_run_come_first(tmp_path: Path) -> None:
+    make_images(tmp_path, 24)
+    for name in ("zeta", "alpha"):
+        steps = [{"stage": "encode"}, {"stage": "fit", "name": name, "attributes": ["bright"], "holdout": 0}]
+        steps.append({"stage": "report", "to": str(tmp_path / f"{name}.html")})
+        run_job(parse_job(job_data(tmp_path, tmp_path / "store", steps=steps)), report=lambda event: None)
+    again = [{"stage": "encode"}, {"stage": "fit", "name": "zeta", "attributes": ["bright"], "holdout": 0}]
+    again.append({"stage": "report", "to": str(tmp_path / "last.html")})
+    run_job(parse_job(job_data(tmp_path, tmp_path / "store", steps=again)), report=lambda event: None)
+    for page, order in (("alpha.html", ["alpha.bright", "zeta.bright"]), ("last.html", ["zeta.bright", "alpha.bright"])):
+        text = (tmp_path / page).read_text()
+        assert sorted(order, key=lambda name: text.index(f">{name}<")) == order
