@@ -1,5 +1,7 @@
 """`latentmill power`: the power planner over a dataset as its readers see it, in this process."""
 
+from dataclasses import replace
+
 from pipeline.executors.local import LocalExecutor
 from pipeline.readers import open_dataset
 from pipeline.steps.fit import drive
@@ -67,6 +69,9 @@ def plan_power(
         case FitStatus.SINGLE_CLASS | FitStatus.TOO_FEW:
             reason = f"has {plan.n_positive:,} rows with it and {plan.n_negative:,} without."
             fix = "label at least two rows of each class"
+        case FitStatus.COLLINEAR:  # what helps a fit, a penalty, is none of this command's options
+            told = f"its labels follow from those of {', '.join(plan.controls)}; name fewer with --controls"
+            return replace(plan, message=told)
         case _:
             return plan
     raise JobError.one("--attribute", attribute, reason, fix)

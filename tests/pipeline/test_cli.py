@@ -168,6 +168,16 @@ def test_power_says_what_cannot_be_planned(done: Path, arguments: tuple[str, ...
     assert result.returncode == 2 and said in result.stderr
 
 
+def test_power_names_the_controls_that_a_label_follows_from(tmp_path: Path) -> None:
+    folder = make_images(tmp_path, 40)
+    lines = (folder / "labels.csv").read_text().splitlines()
+    same = [lines[0] + ",also", *(f"{line},{line.split(',')[1]}" for line in lines[1:])]
+    (folder / "labels.csv").write_text("\n".join(same) + "\n")
+    assert latentmill("run", write_job(folder), cwd=folder).returncode == 0
+    said = latentmill("power", "--attribute", "bright", "--estimator", "ols", cwd=folder).stdout
+    assert "collinear" in said and "follow from those of also, round; name fewer with --controls" in said
+
+
 def test_plan_and_validate(done: Path) -> None:
     plan = json.loads(latentmill("plan", "job.yaml", "--json", cwd=done).stdout)
     assert (plan["listed"], plan["steps"][0]["todo"]) == (40, 0)

@@ -99,6 +99,9 @@ def test_directions_of_the_run_come_first(tmp_path: Path) -> None:
     again = [{"stage": "encode"}, {"stage": "fit", "name": "zeta", "attributes": ["bright"], "holdout": 0}]
     again.append({"stage": "report", "to": str(tmp_path / "last.html")})
     run_job(parse_job(job_data(tmp_path, tmp_path / "store", steps=again)), report=lambda event: None)
-    for page, order in (("alpha.html", ["alpha.bright", "zeta.bright"]), ("last.html", ["zeta.bright", "alpha.bright"])):
+    for page, order in (
+        ("alpha.html", ["alpha.bright", "zeta.bright"]),
+        ("last.html", ["zeta.bright", "alpha.bright"]),
+    ):
         text = (tmp_path / page).read_text()
         assert sorted(order, key=lambda name: text.index(f">{name}<")) == order
