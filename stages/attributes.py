@@ -19,6 +19,9 @@ from stages.stage import PrecisionLost
 MAX_VALUES = 256
 """Most values a category may have and still be fitted one value against the rest."""
 
+MAX_NUMBER = 1e100
+"""A label beyond it, such as the largest float that some tables write for "missing", is not known: sums cannot hold its square."""
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 ValueCounts = dict[str, dict[str, int] | None]
@@ -82,7 +85,7 @@ def columns_of(attributes: Mapping[str, LabelType], values: Mapping[str, Sequenc
 def read_labels(
     labels: pa.StructArray, columns: Sequence[Column], hashes: Callable[[], Hashes] | None = None
 ) -> tuple[Floats, Bools]:
-    """(values, known), each (rows, columns); a value is 0 where it is not known. NaN and infinity are not known.
+    """(values, known), each (rows, columns); a value is 0 where it is not known. NaN, infinity and what lies beyond MAX_NUMBER are not.
 
     `hashes`: of the rows' ids, needed where a column has cuts.
     A column lies together in memory: passes work column by column.
@@ -107,8 +110,8 @@ def _read(array: pa.Array, column: Column) -> tuple[npt.NDArray[np.generic], Boo
     numbers = (array.fill_null(False) if column.kind in ("bool", "category") else array.fill_null(0)).to_numpy(
         zero_copy_only=False
     )
-    if column.kind == "float" and not (finite := np.isfinite(numbers)).all():
-        return np.where(finite, numbers, 0.0), known & finite
+    if column.kind == "float" and not (usable := np.abs(numbers) <= MAX_NUMBER).all():
+        return np.where(usable, numbers, 0.0), known & usable
     return numbers, known
 
 

@@ -97,6 +97,11 @@ def hopeless_estimate(counts: LabelCounts, i: int, column: Column) -> Estimate |
     return Estimate(FitStatus.CONSTANT, evidence) if counts.low[i] == counts.high[i] else None
 
 
+def is_constant(scatter: float, n: int, mean: float) -> bool:
+    """Whether a number's Σ(y − ȳ)² over n rows is no more than rounding leaves of numbers that are all the same."""
+    return scatter <= n * (1e-13 * mean) ** 2
+
+
 def class_evidence(counts: LabelCounts, i: int) -> Evidence:
     """The classes of column `i` among all rows that know it."""
     return Evidence.of_classes(int(counts.positive[i]), int(counts.known[i] - counts.positive[i]))
@@ -155,9 +160,8 @@ def least_squares(moments: Moments, columns: Sequence[Column], *, l2: float) -> 
 def _classes(moments: Moments, i: int, column: Column) -> Estimate:
     """The counts of a column among the complete rows, and whether it varies enough to be fitted."""
     if not column.binary:
-        rounding = moments.n * (1e-13 * float(moments.y_mean[i])) ** 2
-        varies = moments.yy[i, i] > rounding
-        return Estimate(FitStatus.OK if varies else FitStatus.CONSTANT, Evidence(moments.n))
+        same = is_constant(float(moments.yy[i, i]), moments.n, float(moments.y_mean[i]))
+        return Estimate(FitStatus.CONSTANT if same else FitStatus.OK, Evidence(moments.n))
     positive = round(moments.n * float(moments.y_mean[i])) if moments.n else 0
     evidence = Evidence.of_classes(positive, moments.n - positive)
     status = class_status(evidence)

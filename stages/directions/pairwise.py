@@ -20,6 +20,7 @@ from stages.directions.closed_forms import (
     COLLINEAR_FIX,
     class_evidence,
     hopeless_estimate,
+    is_constant,
     regressions,
 )
 from stages.directions.direction import Estimate, Evidence, FitStatus, is_rounding
@@ -144,6 +145,8 @@ def pairwise_least_squares(
     for i, column in enumerate(columns):
         if estimate := hopeless_estimate(counts, i, column):
             found[i] = estimate
+        elif is_constant(float(pairs.scatter[i, i]), int(pairs.n[i, i]), float(pairs.mean[i, i])):
+            found[i] = Estimate(FitStatus.CONSTANT, Evidence(int(counts.known[i])))
     usable = [(i, column) for i, column in enumerate(columns) if i not in found]
     for targets, members in regressions(usable):
         found |= _solved(pairs, counts, columns, targets, members, l2, spread)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.attributes import Column
-from stages.directions.closed_forms import class_status
+from stages.directions.closed_forms import class_status, is_constant
 from stages.directions.direction import Estimate, Evidence, FitStatus, is_rounding
 from stages.directions.fitted import Found
 from stages.directions.group_scatter import GroupScatter, Subset
@@ -49,7 +49,7 @@ def _regression(fit: Ridged, penalty: Penalty, rows: Subset, column: Column, at:
             return Estimate(status, evidence)
         gap = moments.zy[:, at] * (1 / positive - 1 / (moments.n - positive)) / 2
         intercept = float(-w @ (moments.z_mean + gap))
-    elif moments.n < 3 or moments.yy[at, at] <= moments.n * (1e-13 * float(moments.y_mean[at])) ** 2:
+    elif moments.n < 3 or is_constant(float(moments.yy[at, at]), moments.n, float(moments.y_mean[at])):
         return Estimate(FitStatus.TOO_FEW if moments.n < 3 else FitStatus.CONSTANT, evidence)
     if isinstance(rows.scatter, Strips) and fit.residual[at] > REACHED:
         fix = f"not solved in {MAX_ITERATIONS} iterations: latents are nearly collinear; set a larger l2"

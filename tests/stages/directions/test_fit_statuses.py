@@ -117,6 +117,26 @@ def test_constant_number() -> None:
     assert only(batch_of(latents, columns), {"smiling": "bool", "age": "float"}) == {"smiling": "ok", "age": "constant"}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"estimator": "ols"}, {"estimator": "ols", "missing": "pairwise"}, {"estimator": "ridge", "l2": 1.0}],
+    ids=str,
+)
+def test_numbers_that_no_sum_holds_spoil_nothing(fields: dict[str, Any]) -> None:
+    """The largest float, which tables write for "missing", is missing; numbers whose squares are 0 are constant."""
+    latents, labels = faces(200)
+    age = np.random.default_rng(0).normal(40, 10, 200)
+    types, gone = {"age": "float", "young": "bool"}, np.arange(200) % 7 == 0
+    told = {"young": labels["young"], "age": np.where(gone, np.finfo(float).max, age)}
+    missing = {"young": labels["young"], "age": pa.array(age, mask=gone)}
+    one, other = (directions(step(**fields), types, batch_of(latents, columns)) for columns in (told, missing))
+    for name in types:
+        assert one[name].status == "ok" and one[name].n == other[name].n
+        np.testing.assert_array_equal(one[name].vector, other[name].vector)
+    faint = directions(step(**fields), types, batch_of(latents, {**missing, "age": 1e-200 * age}))
+    assert (faint["age"].status, faint["young"].status) == ("constant", "ok")
+
+
 def test_nan_labels_are_missing_labels() -> None:
     latents, _ = faces(200)
     age = np.random.default_rng(8).normal(size=200)
