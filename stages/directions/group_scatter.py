@@ -71,14 +71,16 @@ class Subset:
 
 @dataclass(frozen=True)
 class GroupScatter:
-    """A group and what is known of Σzzᵀ of its parts; `subset` makes that of some of them, whose statistic is given."""
+    """A group and what is known of Σzzᵀ of its parts; `subset` makes that of some of them, whose statistic is given, to be solved
+    or only to be multiplied with.
+    """
 
     group: Group
-    subset: Callable[[Sequence[int], Moments], Subset]
+    subset: Callable[[Sequence[int], Moments, bool], Subset]
 
-    def of(self, parts: Sequence[int]) -> Subset:
-        """The rows of `parts`, at least one. Made anew at every call: it may be hundreds of megabytes."""
-        return self.subset(parts, self.group.merged(parts))
+    def of(self, parts: Sequence[int], *, solved: bool = True) -> Subset:
+        """The rows of `parts`, at least one. Made anew at every call: it may be hundreds of megabytes, less if not to be `solved`."""
+        return self.subset(parts, self.group.merged(parts), solved)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def scatter_of(
 ) -> Passes[Any, GroupScatter]:
     """By as many passes as it takes. `stage`: the pass that made the group; `centre` (d,) lies near its rows; `frame`: of a sketch."""
     if stage.full:
-        return GroupScatter(group, lambda parts, moments: Subset(moments, Whole(moments.zz)))
+        return GroupScatter(group, lambda parts, moments, solved: Subset(moments, Whole(moments.zz)))
     # Columns of a group are known on the same rows, so one tells for all.
     over = partial(PartsPass, stage.columns[group.members[0]], holdout=stage.holdout, folds=stage.folds)
     at = {part: i for i, part in enumerate(group.every)}
@@ -136,14 +138,16 @@ def scatter_of(
         along: list[Moments] = yield over(Along(frame), group.every)
         return GroupScatter(
             group,
-            lambda parts, moments: _sketched(moments, [along[at[p]] for p in parts], frame, partial(over, parts=parts)),
+            lambda parts, moments, solved: _sketched(
+                moments, [along[at[p]] for p in parts], frame, partial(over, parts=parts)
+            ),
         )
     block_values = max(1, limits.block_values // max(len(group.every), 1))
     strips = yield from in_strips(partial(over, parts=group.every), list, centre=centre, block_values=block_values)
 
-    def put_together(parts: Sequence[int], moments: Moments) -> Subset:
+    def put_together(parts: Sequence[int], moments: Moments, solved: bool) -> Subset:
         found = together([strips[at[p]] for p in parts], n=moments.n, shift=moments.z_mean - centre)
-        return Subset(moments, Whole(found.dense()) if moments.dim <= limits.full else found)
+        return Subset(moments, Whole(found.dense()) if solved and moments.dim <= limits.full else found)
 
     return GroupScatter(group, put_together)
 

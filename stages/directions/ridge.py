@@ -84,7 +84,7 @@ def _left_out(rows: GroupScatter, part: int, others: tuple[int, ...], grid: Floa
     error = np.full((len(grid), rest.moments.zy.shape[1]), np.inf)
     for labels in _some(error.shape[1], len(grid) * rest.moments.dim):
         solved = rest.tried(rest.moments.zy[:, labels], grid)
-        left_out = left_out or rows.of((part,))  # not before: solving took its share of memory
+        left_out = left_out or rows.of((part,), solved=False)  # not before: solving took its share of memory
         for g, coefficients in enumerate(solved.x):
             missed = squared_error(coefficients, labels, rest.moments, left_out)
             error[g, labels] = np.where(solved.reached[g], missed, np.inf)

@@ -9,16 +9,16 @@ that is merged; a matrix is d²/2 × 8 = 1.07 GB of a file, mapped, so the syste
 BLOCK_VALUES = 8, and strips are rectangles around a triangle), times the matrices that are kept side by side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.scatter.conjugate import MAX_ITERATIONS, Solved, conjugate_gradients
+from stages.scatter.spilled import Spilled
 from stages.stage import Passes, ReduceStage
 
 Floats = npt.NDArray[np.float64]
@@ -52,19 +52,19 @@ class Strip:
 
 @dataclass(frozen=True)
 class Strips:
-    """A symmetric matrix (d, d) ≥ 0: rows `start` to `start + len(strip)` of its upper triangle, strip by strip, on disk."""
+    """A symmetric matrix (d, d) ≥ 0 by strips of its upper triangle, on disk."""
 
-    strips: tuple[tuple[int, Floats], ...]
+    strips: tuple[Spilled, ...]
     note = ""
 
     @property
     def dim(self) -> int:
-        return int(self.strips[0][1].shape[1])
+        return self.strips[0].shape[1]
 
     def __matmul__(self, columns: Floats) -> Floats:
         """(d, m) → (d, m), or (d,) → (d,)."""
         out = np.zeros(columns.shape)
-        for start, strip in self.strips:
+        for start, strip in self._read():
             stop = start + len(strip)
             # A strip holds both halves of its diagonal block, and what is right of it stands below it too.
             out[start:stop] += strip @ columns[start:]
@@ -82,7 +82,7 @@ class Strips:
     def squared_norm(self, unit: Floats) -> float:
         """Σ of the squares of D⁻¹SD⁻¹, D = diag(unit), `unit` (d,)."""
         weight, total = 1 / unit**2, 0.0
-        for start, strip in self.strips:
+        for start, strip in self._read():
             along = weight[start : start + len(strip)] @ strip**2
             double = np.where(np.arange(len(along)) < len(strip), 1.0, 2.0)
             total += float((along * double) @ weight[start:])
@@ -91,11 +91,16 @@ class Strips:
     def dense(self) -> Floats:
         """The whole matrix, in memory."""
         found = np.empty((self.dim, self.dim))
-        for start, strip in self.strips:
+        for start, strip in self._read():
             stop = start + len(strip)
             found[start:stop, start:] = strip
             found[stop:, start:stop] = strip[:, len(strip) :].T
+        for spilled in self.strips:
+            spilled.let_go()
         return found
+
+    def _read(self) -> Iterator[tuple[int, Floats]]:
+        return ((strip.start, strip.numbers) for strip in self.strips)
 
 
 def in_strips(
@@ -109,10 +114,10 @@ def in_strips(
 
     `over` makes the reduce stage of a strip; `matrices` tells each matrix's strip from its state.
     """
-    kept: list[list[tuple[int, Floats]]] = []
+    kept: list[list[Spilled]] = []
     for start, stop in cuts(len(centre), block_values):
         state = yield over(Strip(centre, start, stop))
-        kept.append([(start, spilled(strip)) for strip in matrices(state)])
+        kept.append([Spilled.of(start, strip) for strip in matrices(state)])
         del state
     return [Strips(strips) for strips in zip(*kept, strict=True)]
 
@@ -121,14 +126,15 @@ def together(parts: Sequence[Strips], *, n: int, shift: Floats) -> Strips:
     """Σ(z−μ)(z−μ)ᵀ of the `n` rows of all parts about their own mean μ, of parts kept about one centre; `shift` = μ − centre."""
     found = []
     for pieces in zip(*(part.strips for part in parts), strict=True):
-        start, first = pieces[0]
-        strip = np.array(first)
-        for _, other in pieces[1:]:
-            strip += other
+        start = pieces[0].start
+        strip = np.zeros(pieces[0].shape)
+        for piece in pieces:
+            strip += piece.numbers
+            piece.let_go()
         for at in range(0, len(strip), _STRIPE):
             rows = shift[start + at : start + min(at + _STRIPE, len(strip))]
             strip[at : at + _STRIPE] -= np.outer(n * rows, shift[start:])
-        found.append((start, spilled(strip)))
+        found.append(Spilled.of(start, strip))
     return Strips(tuple(found))
 
 
@@ -138,11 +144,3 @@ def cuts(p: int, block_values: int) -> list[tuple[int, int]]:
     while edges[-1] < p:
         edges.append(min(p, edges[-1] + max(1, block_values // (p - edges[-1]))))
     return list(pairwise(edges))
-
-
-def spilled(strip: Floats) -> Floats:
-    """The same numbers, mapped from a file without a name: it goes with the last reference. Raises OSError on a full disk."""
-    with TemporaryFile(prefix="latentmill-moments-") as file:
-        strip.tofile(file)
-        file.flush()
-        return np.asarray(np.memmap(file, np.float64, "r", shape=strip.shape))

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from stages.components.over_latents import OverLatents
 from stages.scatter.sketched import Frame, Sketched
-from stages.scatter.strips import Strips, cuts, in_strips, spilled, together
+from stages.scatter.spilled import Spilled
+from stages.scatter.strips import Strips, cuts, in_strips, together
 from stages.scatter.whole import Whole
 from tests.labelled import carried
 from tests.unlabelled import latent_batch, spread_rows
 
 
 def strips_of(matrix: np.ndarray, block_values: int = 60) -> Strips:
-    return Strips(tuple((a, spilled(matrix[a:b, a:])) for a, b in cuts(len(matrix), block_values)))
+    return Strips(tuple(Spilled.of(a, matrix[a:b, a:]) for a, b in cuts(len(matrix), block_values)))
 
 
 def test_products_and_norm_are_the_matrixs() -> None:
@@ -102,6 +103,6 @@ def test_a_sketch_is_the_matrix_on_its_basis_and_even_beyond() -> None:
     np.testing.assert_allclose(sketch @ columns[:, 0], (sketch @ columns)[:, 0], atol=1e-12)
     np.testing.assert_allclose(sketch.solve(columns, shifts).x, Whole(matrix).solve(columns, shifts).x, atol=1e-10)
     assert sketch.squared_norm(unit) == pytest.approx((matrix**2).sum(), rel=1e-12)
-    assert sketch.note == " on a sketch of 3 directions with 59.5% of the variance"
+    assert sketch.note == " on a sketch of 3 directions with 59.5 % of the variance"
     flat = Sketched(sketch.frame, sketch.inside, float(np.trace(sketch.inside)))
     assert flat.rest == 0 and flat.note == ""
