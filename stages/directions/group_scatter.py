@@ -147,7 +147,7 @@ def scatter_of(
 
     def put_together(parts: Sequence[int], moments: Moments, solved: bool) -> Subset:
         found = together([strips[at[p]] for p in parts], n=moments.n, shift=moments.z_mean - centre)
-        return Subset(moments, Whole(found.dense()) if solved and moments.dim <= limits.full else found)
+        return Subset(moments, Whole(found.dense(), own=True) if solved and moments.dim <= limits.full else found)
 
     return GroupScatter(group, put_together)
 

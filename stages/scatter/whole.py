@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import eigh
 
 from stages.scatter.conjugate import Solved
 from stages.scatter.strips import Floats
@@ -21,19 +22,29 @@ def inverse(values: Floats, shifts: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Whole:
-    """A symmetric matrix (d, d) ≥ 0."""
+    """A symmetric matrix (d, d) ≥ 0. `own`: nobody else holds it, so its spectrum may take its place in memory."""
 
     matrix: Floats
+    own: bool = False
     note = ""
 
     @cached_property
     def spectrum(self) -> tuple[Floats, Floats]:
         """Eigenvalues (d,), ascending and not negative, and vectors in columns (d, d)."""
-        values, vectors = np.linalg.eigh(self.matrix)
+        # Transposed, it is in LAPACK's order: no copy.
+        values, vectors = eigh(self.matrix.T, overwrite_a=self.own, check_finite=False, driver="evd")
         return np.maximum(values, 0), vectors
 
     def __matmul__(self, columns: Floats) -> Floats:
-        return np.asarray(self.matrix @ columns)
+        """(d, m) → (d, m)."""
+        if not self._overwritten:
+            return np.asarray(self.matrix @ columns)
+        values, vectors = self.spectrum
+        return np.asarray(vectors @ (values[:, None] * (vectors.T @ columns)))
+
+    @property
+    def _overwritten(self) -> bool:
+        return self.own and "spectrum" in vars(self)
 
     def solve(self, rhs: Floats, shifts: Floats) -> Solved:
         """x (s, d, m) of (S + σI)x = b for every column b of `rhs` (d, m) and its shifts σ (s, m)."""
@@ -43,7 +54,8 @@ class Whole:
         return Solved(found, np.zeros(shifts.shape))
 
     def squared_norm(self, unit: Floats) -> float:
-        """Σ of the squares of D⁻¹SD⁻¹, D = diag(unit), `unit` (d,)."""
+        """Σ of the squares of D⁻¹SD⁻¹, D = diag(unit), `unit` (d,). To be asked before the spectrum."""
+        assert not self._overwritten
         weight = 1 / unit**2
         return float(weight @ self.matrix**2 @ weight)
 

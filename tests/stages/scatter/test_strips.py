@@ -106,3 +106,16 @@ def test_a_sketch_is_the_matrix_on_its_basis_and_even_beyond() -> None:
     assert sketch.note == " on a sketch of 3 directions with 59.5 % of the variance"
     flat = Sketched(sketch.frame, sketch.inside, float(np.trace(sketch.inside)))
     assert flat.rest == 0 and flat.note == ""
+
+
+def test_a_matrix_may_give_its_place_to_its_spectrum() -> None:
+    rng = np.random.default_rng(4)
+    half = rng.standard_normal((50, 30))
+    matrix, rhs, shifts = half.T @ half, rng.standard_normal((30, 2)), np.array([[0.5, 2.0]])
+    kept, own = Whole(matrix), Whole(matrix.copy(), own=True)
+    np.testing.assert_array_equal(own @ rhs, matrix @ rhs)
+    np.testing.assert_allclose(own.solve(rhs, shifts).x, kept.solve(rhs, shifts).x, rtol=1e-10)
+    for whole in (own, kept):
+        np.testing.assert_allclose(whole @ rhs, half.T @ (half @ rhs), atol=1e-11)
+    assert np.shares_memory(own.spectrum[1], own.matrix) and not np.shares_memory(kept.spectrum[1], kept.matrix)
+    np.testing.assert_array_equal(kept.matrix, half.T @ half)
