@@ -124,6 +124,7 @@ def merged(stage: ReduceStage[State], states: Iterable[tuple[int, State]], *, co
     for group, one in states:
         if group >= turn:
             waiting[group] = one
+        del one  # it may be large, and the next one may take long
         while turn in waiting:
             state = stage.merge(state, waiting.pop(turn))
             turn += 1

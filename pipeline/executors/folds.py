@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import TypeVar
 
 from pipeline.executors.base import Splits, fold_group, groups
@@ -18,12 +19,13 @@ from stages.stage import Opens, ReduceStage
 State = TypeVar("State")
 
 
-def folded(splits: Splits, stage: ReduceStage[State], *, threads: int | None) -> Iterator[State]:
-    """The state of every group, in the groups' order. `threads`: default, one a core."""
+def folded(splits: Splits, stage: ReduceStage[State], *, threads: int | None) -> Iterator[tuple[int, State]]:
+    """Every group's number and state, in the groups' order. `threads`: default, one a core."""
     width = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     cuts = groups(len(splits))
     each = width // max(min(width, len(cuts)), 1)
     waiting: deque[Future[State]] = deque()
+    turn = count()
     with (
         at_most(each, blas=1 if isinstance(stage, Opens) else each),
         ThreadPoolExecutor(width, thread_name_prefix="fold") as pool,
@@ -31,6 +33,6 @@ def folded(splits: Splits, stage: ReduceStage[State], *, threads: int | None) ->
         for cut in cuts:
             waiting.append(pool.submit(fold_group, splits, stage, cut))
             if len(waiting) > width:
-                yield waiting.popleft().result()
+                yield next(turn), waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield next(turn), waiting.popleft().result()

@@ -54,7 +54,7 @@ class LocalExecutor:
     def reduce(self, splits: Splits, stage: ReduceStage[State]) -> State:
         if isinstance(stage, Opens):
             stage.open(self._device)
-        states = enumerate(folded(splits, stage, threads=self._threads))
+        states = folded(splits, stage, threads=self._threads)
         return merged(stage, states, count=len(groups(len(splits))))
 
     def stream(self, task: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
