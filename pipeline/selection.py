@@ -49,8 +49,14 @@ def selection_clause(step: Selecting, table: Table, version: int) -> str | None:
         return clause
     chosen = smallest_hashes(table, clause, step.limit, version=version)
     if not chosen:
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left.", "loosen the filter")
+        raise no_row_left(step)
     return id_in(chosen)
+
+
+def no_row_left(step: Selecting, *, to: str = "") -> JobError:
+    """That the filter leaves none; or, of a step without one, that there is none. `to`: what it was to be for."""
+    fix = "loosen the filter" if step.where is not None else "no image has a latent: `latentmill failures` says why"
+    return JobError.one(f"{step.name}.where", step.where, f"no row is left{to}.", fix)
 
 
 def smallest_hashes(table: Table, where: str | None, limit: int, *, version: int, salt: str = "limit") -> list[str]:

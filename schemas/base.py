@@ -13,7 +13,11 @@ class Spec(BaseModel):
 
 
 def broken_rule(field: str, value: Any, reason: str, fix: str) -> PydanticCustomError:
-    """What a spec's own validator raises: like any other error it is collected with the rest of the job's problems."""
+    """What a spec's own validator raises: like any other error it is collected with the rest of the job's problems.
+
+    A tuple is shown as the list it was written as.
+    """
+    value = list(value) if isinstance(value, tuple) else value
     return PydanticCustomError(
         "broken_rule", "{reason} {fix}", {"field": field, "value": value, "reason": reason, "fix": fix}
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pipeline.code_set import CodeSet, on_codec, select_draws, select_given, select_rows
 from pipeline.context import Context
 from pipeline.measurements import store_non_finite
-from pipeline.selection import selection_clause
+from pipeline.selection import no_row_left, selection_clause
 from pipeline.spill import Spill
 from pipeline.steps.draws import Chosen, analogy_of, sample_of, walk_of
 from pipeline.steps.token_codes import replacement_of
@@ -59,7 +59,7 @@ def define(step: CodeSetStep, ctx: Context) -> dict[str, Any]:
 
 def _too_few(step: CodeSetStep, parents: int) -> JobError:
     if parents < 2:
-        return JobError.one(f"{step.name}.where", step.where, "no row is left to work on.", "loosen the filter")
+        return no_row_left(step, to=" to work on")
     reason = f"too few rows are left: every strip is made of {parents} different images."
     return JobError.one(f"{step.name}.where", step.where, reason, "loosen the filter, or raise the limit")
 

@@ -14,7 +14,7 @@ from pipeline.codec import CodecRef
 from pipeline.context import Context
 from pipeline.directions import store_directions
 from pipeline.measurements import store_measurements
-from pipeline.selection import selection_clause
+from pipeline.selection import no_row_left, selection_clause
 from pipeline.steps.fit import drive
 from pipeline.store.store import Store
 from schemas.codec import LatentSpec
@@ -53,7 +53,7 @@ def compare_codecs(step: CompareStep, ctx: Context) -> dict[str, Any]:
     ours = Side(mine, version, selection_clause(step, mine, version))
     others = Side(theirs, theirs.version)
     if not mine.count_rows(ours.where, version):
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left to compare.", "loosen the filter")
+        raise no_row_left(step, to=" to compare")
     pairs = join(ours, others, ctx.work_url(f"{step.name}.arrow"), options=ctx.file_options)
     if not pairs.rows:
         reason = f"has latents of none of the images that are selected from {mine.name}."

@@ -18,10 +18,9 @@ from pipeline.context import Context
 from pipeline.holes import of_all_images
 from pipeline.measurements import store_measurements
 from pipeline.reconstruction import write_errors
-from pipeline.selection import selection_clause
+from pipeline.selection import no_row_left, selection_clause
 from pipeline.steps.fit import drive
 from pipeline.store.column_values import Computed
-from schemas.errors import JobError
 from schemas.measurements import OK, Measurement
 from schemas.steps import DiagnoseStep
 from schemas.tables import computed_field
@@ -49,7 +48,7 @@ def diagnose(step: DiagnoseStep, ctx: Context) -> dict[str, Any]:
         columns=["id", "latent", *logvar, *codes], where=selection_clause(step, latents, version), version=version
     )
     if not splits.rows:
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left.", "loosen the filter")
+        raise no_row_left(step)
     ctx.started_step(step, total=splits.rows)
     spec = ctx.codec.latent
     scanned: Scanned = drive(

@@ -8,8 +8,7 @@ import pyarrow as pa
 from pipeline.context import Context
 from pipeline.groups import ungrouped
 from pipeline.measurements import left_out, store_measurements
-from pipeline.selection import selection_clause
-from schemas.errors import JobError
+from pipeline.selection import no_row_left, selection_clause
 from schemas.measurements import OK
 from schemas.source import LabelType
 from schemas.steps import DisentanglementStep
@@ -35,7 +34,7 @@ def disentanglement(step: DisentanglementStep, ctx: Context) -> dict[str, Any]:
     clause = selection_clause(step, latents, version)
     ids = latents.sample_ids(rows, salt="disentanglement", where=clause, version=version)
     if not ids:
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left.", "loosen the filter")
+        raise no_row_left(step)
     ctx.started_step(step, total=len(ids))
     table = latents.take(ids, ["id", "latent", "labels"], version=version)
     codes, finite = finite_rows(table.column("latent"))

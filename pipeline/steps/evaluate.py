@@ -15,7 +15,7 @@ from pipeline.attribution import can_refit, evidence
 from pipeline.context import Context
 from pipeline.groups import few_groups, ungrouped
 from pipeline.measurements import store_measurements
-from pipeline.selection import selection_clause
+from pipeline.selection import no_row_left, selection_clause
 from pipeline.steps.codes import stored_direction
 from pipeline.steps.fit import drive
 from schemas.errors import JobError, Problem
@@ -86,7 +86,7 @@ def evaluate(step: EvaluateStep, ctx: Context) -> dict[str, Any]:
         rows=max(1, SPLIT_PICTURES // design.pictures),
     )
     if not splits.rows:
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left to evaluate.", "loosen the filter")
+        raise no_row_left(step, to=" to evaluate")
     if said := ungrouped(latents, step.group, where, version=version):
         ctx.notice(f"{step.name}: {said}")
     if said := few_groups(latents, step.group, where, version=version):

@@ -12,9 +12,8 @@ from pipeline.code_set import CodeSet
 from pipeline.context import Context
 from pipeline.groups import ungrouped
 from pipeline.measurements import left_out, store_measurements
-from pipeline.selection import selection_clause
+from pipeline.selection import no_row_left, selection_clause
 from pipeline.store.table import Table
-from schemas.errors import JobError
 from schemas.steps import FidelityStep
 from stages.evaluation.models import CodecSource
 from stages.grouping import BY_ID, group_hashes
@@ -38,7 +37,7 @@ def fidelity(step: FidelityStep, ctx: Context) -> dict[str, Any]:
     columns = ["id", "latent", *_labels(step.group)]
     rows = latents.splits(columns=columns, where=clause, version=version, rows=SPLIT_PICTURES)
     if not rows.rows:
-        raise JobError.one(f"{step.name}.where", step.where, "no row is left to be the reference.", "loosen the filter")
+        raise no_row_left(step, to=" to be the reference")
     if said := ungrouped(latents, step.group, clause, version=version):
         ctx.notice(f"{step.name}: {said}")
     codes = [CodeSplits(ctx.code_sets[name], step.group) for name in step.of or ctx.code_sets]

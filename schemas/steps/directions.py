@@ -141,12 +141,12 @@ class ComposeStep(SelectionStep):
     def _makes_a_set(self) -> Self:
         if self.against and self.method != "projection":
             reason = f"{self.method} treats all its directions alike."
-            raise broken_rule("against", list(self.against), reason, "put them into directions, or use projection")
+            raise broken_rule("against", self.against, reason, "put them into directions, or use projection")
         names = [*self.directions, *self.against]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise broken_rule("directions", twice[0], "is named twice.", "name each direction once")
         if len(names) < 2:
             raise broken_rule(
-                "directions", list(self.directions), "one direction has nothing to compose with.", "name two or more"
+                "directions", self.directions, "one direction has nothing to compose with.", "name two or more"
             )
         return self

@@ -54,7 +54,7 @@ class Change(Spec):
                 "direction", self.direction, "a change follows one axis.", "give either `direction` or `coordinate`"
             )
         if self.layers is not None and (self.channels is not None or self.region is not None):
-            raise broken_rule("layers", list(self.layers), "a latent has layers or channels.", "give one of the two")
+            raise broken_rule("layers", self.layers, "a latent has layers or channels.", "give one of the two")
         return self
 
 
@@ -96,7 +96,7 @@ class EditStep(SelectionStep):
                     name, getattr(self, name), "tokens are put in, not moved.", f"remove it (it is {default})"
                 )
         if not all(0 <= part <= 1 for part in self.parts):
-            raise broken_rule("parts", list(self.parts), "parts of the tokens that change.", "use 0 to 1")
+            raise broken_rule("parts", self.parts, "parts of the tokens that change.", "use 0 to 1")
         return self
 
     @model_validator(mode="after")
@@ -182,6 +182,17 @@ class WalkStep(SelectionStep):
         return self
 
 
+_CONTINUOUS_DRAWS = ("prior", "gaussian", "gmm", "flow")
+_METHODS_OF = {
+    "covariance": ("gaussian", "gmm"),
+    "components": ("gmm",),
+    "truncation": _CONTINUOUS_DRAWS,
+    "trust": _CONTINUOUS_DRAWS,
+    "smoothing": TOKEN_DRAWS,
+}
+"""The methods of `sample` that have an option."""
+
+
 class SampleStep(SelectionStep):
     """New codes: draws from the prior, from a Gaussian of the selected rows, or from a mixture or a flow fitted to them.
 
@@ -224,10 +235,8 @@ class SampleStep(SelectionStep):
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
-        discrete = self.method in TOKEN_DRAWS
-        unfit = ("truncation", "covariance", "components", "trust") if discrete else ("smoothing",)
-        for name in (*unfit, "covariance", "components") if self.method == "flow" else unfit:
-            if getattr(self, name) != type(self).model_fields[name].default:
+        for name, methods in _METHODS_OF.items():
+            if self.method not in methods and getattr(self, name) != type(self).model_fields[name].default:
                 raise broken_rule(name, getattr(self, name), f"{self.method} has no such option.", "remove it")
         return self
 

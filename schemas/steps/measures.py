@@ -101,12 +101,12 @@ class EvaluateStep(SelectionStep):
     def _consistent(self) -> Self:
         if not any(self.strengths) or len(set(self.strengths)) < len(self.strengths):
             raise broken_rule(
-                "strengths", list(self.strengths), "needs distinct numbers, not all zero.", "use [-2, -1, 1, 2]"
+                "strengths", self.strengths, "needs distinct numbers, not all zero.", "use [-2, -1, 1, 2]"
             )
         if extra := sorted(set(self.masks) - set(self.directions)):
             raise broken_rule("masks", extra[0], "is not among `directions`.", "use the direction's name")
         if len(set(self.directions)) < len(self.directions):
-            raise broken_rule("directions", list(self.directions), "one is named twice.", "name each once")
+            raise broken_rule("directions", self.directions, "one is named twice.", "name each once")
         return self
 
 

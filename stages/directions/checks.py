@@ -65,7 +65,8 @@ def _check_types(step: FitStep, labels: Mapping[str, LabelType], attributes: Seq
         yield Problem(f"{step.name}.extremes", step.extremes, "none of the attributes is a number.", fix)
     for name in [] if step.extremes is not None else attributes:
         if step.estimator not in NUMBERS and labels.get(name) in ("int", "float"):
-            fix = f"use estimator: {' or '.join(NUMBERS)}, declare it bool or category in source.labels.types, or set extremes (its top and bottom share)"
+            left_out = "list the `attributes` to fit without it, " if len(attributes) > 1 else ""
+            fix = f"{left_out}use estimator: {' or '.join(NUMBERS)}, declare it bool or category in source.labels.types, or set extremes (its top and bottom share)"
             yield Problem(
                 f"{step.name}.attributes", name, f"{step.estimator} needs classes, and this is {labels[name]}.", fix
             )

@@ -49,7 +49,7 @@ def line_chart(chart: LineChart) -> Markup:
     legend = [tag("span", tag("i", class_=f"key ink{i % INKS}"), c.name, _last(c)) for i, c in enumerate(curves)]
     return tag(
         "figure",
-        tag("figcaption", tag("b", chart.title), tag("span", legend, class_="legend")),
+        tag("figcaption", tag("b", chart.title), tag("span", legend, class_="legend") if chart.legend else None),
         tag(
             "div",
             tag("div", [tag("span", plain(y), style=f"bottom:{up(y):.2f}%") for y in rows], class_="y-axis"),

@@ -103,7 +103,13 @@ def _angles(m: Measurement | None) -> Markup | None:
     quantiles = detail["quantiles"]
     said = f"99 % of the held-out images are at {plain(quantiles['0.01'])} or above, half at {plain(quantiles['0.5'])} or above."
     chart = line_chart(
-        LineChart("Cosine of each image's two latents", "cosine", "% of the images", (Curve("images", tuple(points)),))
+        LineChart(
+            "Cosine of each image's two latents",
+            "cosine",
+            "% of the images",
+            (Curve("images", tuple(points)),),
+            legend=False,
+        )
     )
     return tag("div", chart, tag("p", said, class_="more"), class_="card pad")
 

@@ -138,12 +138,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Curves over one x axis: the loss of a training."""
+    """Curves over one x axis: the loss of a training. `legend`: names and last values, where these tell something."""
 
     title: str
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
+    legend: bool = True
 
 
 @dataclass(frozen=True)

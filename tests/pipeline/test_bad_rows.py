@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.run import RunResult, run_job
+from pipeline.selection import no_row_left
 from pipeline.store.store import Store
 from schemas.errors import JobError
 from schemas.job import parse_job
+from schemas.steps import DiagnoseStep
 from tests.jobs import job_data, make_images
 
 COUNT = 80
@@ -242,3 +244,14 @@ def test_groups_too_few_for_intervals_are_told(folder: Path) -> None:
     assert not any("groups by" in n for n in notices({**fit, "group": "id:."})), "every picture has a name of its own"
     without = {"stage": "fit", "attributes": ["bright"], "group": "id:/"}
     assert not any("groups by" in n for n in notices(without)), "nothing is resampled"
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("width > 9999", "look.where = 'width > 9999': no row is left to plot. Fix: loosen the filter"),
+        (None, "look.where: no row is left to plot. Fix: no image has a latent: `latentmill failures` says why"),
+    ],
+)
+def test_no_row_is_told_with_what_helps(where: str | None, said: str) -> None:
+    assert str(no_row_left(DiagnoseStep(name="look", where=where), to=" to plot")) == said

@@ -250,6 +250,15 @@ def test_an_override_that_leads_nowhere_is_named(path: str, message: str) -> Non
                 ({"per_channel": True}, "per_channel = True: no such field."),
             )
         ),
+        *(
+            ({"steps__2": {"stage": "sample", **step}}, f"steps.2 (sample).{said}")
+            for step, said in (
+                ({"components": 4}, "components = 4: gaussian has no such option. Fix: remove it"),
+                ({"method": "prior", "covariance": "diagonal"}, "covariance = 'diagonal': prior has no such option."),
+                ({"method": "gmm", "smoothing": 1.0}, "smoothing = 1.0: gmm has no such option."),
+                ({"method": "bigram", "truncation": [0.5]}, "truncation = [0.5]: bigram has no such option."),
+            )
+        ),
         ({"steps__3__of": ["traverze"]}, "steps.3 (render).of = 'traverze': no code set of this name above this step."),
         ({"steps__2": {"stage": "index"}}, "steps.3 (render): nothing above this step is left to render."),
         ({"steps__3__layout": "animation"}, "steps.3 (render).format = 'png': this format has no animation."),

@@ -116,7 +116,7 @@ def test_one_bad_part_makes_its_row_bad_and_no_other() -> None:
         (LatentSpec(shape=(5, 8), space="w"), {"per": "layer"}, "no layers"),
         (LatentSpec(shape=(5, 8), space="w"), {"layers": (0, 2)}, "no layers"),
         (LAYERED, {"layers": (3, 9)}, "there are 5 layers"),
-        (LAYERED, {"layers": (2, 2)}, "there are 5 layers"),
+        (LAYERED, {"layers": (2, 2)}, "holds no layers"),
         (LAYERED, {"mask": ((1.0,),)}, "no height and width"),
         (SPATIAL, {"mask": ((1.0,) * 5,)}, "does not divide"),
         (SPATIAL, {"mask": ((1.0, 1.0), (1.0,))}, "does not divide"),
