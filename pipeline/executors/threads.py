@@ -1,8 +1,8 @@
 """How many threads torch and BLAS may use in this process.
 
 Two pools of threads on the same cores wait for each other: after a product, BLAS's threads stay awake for tens of milliseconds,
-and torch's are then one core short. So a stage with a model leaves the cores to torch, and BLAS gets one thread: an evaluation on
-two cores took 13 s instead of 19.
+and torch's are then one core short. So a stage with a model leaves the cores to torch, and BLAS gets one thread: the benchmark's
+evaluation took 16 s instead of 22 on two cores.
 """
 
 from collections.abc import Iterator
