@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Spilled:
-    """Rows `start` to `start + len` of the upper triangle, from the diagonal block to the right edge; its file has no name and
+    """Rows `start` to `start + shape[0]` of the upper triangle, from the diagonal block to the right edge; its file has no name and
     goes with the last reference.
     """
 
@@ -27,9 +27,6 @@ class Spilled:
             strip.tofile(file)
             file.flush()
             return cls(start, strip.shape, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     @property
     def numbers(self) -> Floats:
